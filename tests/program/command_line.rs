@@ -335,6 +335,58 @@ fn explain_errors_name_missing_or_invalid_arguments() {
     }
 }
 
+/// A pod with addresses of both families is the only endpoint of a Service.
+const DUAL_STACK: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, 'fd00:96::10']
+  ipFamilies: [IPv4, IPv6]
+  ports: [{port: 80}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.1.5], targetRef: {kind: Pod, namespace: default, name: web-0}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{port: 80}]
+endpoints: [{addresses: ['fd00:10:244:1::5'], targetRef: {kind: Pod, namespace: default, name: web-0}}]
+";
+
+#[test]
+fn explain_ip_family_chooses_address_of_pod_with_both_families() {
+    let scratch = Scratch::new("explain-family");
+    let file = scratch.write("dual.yaml", DUAL_STACK);
+    let explain = |from: &str, family: &[&str]| {
+        let arguments = ["explain", "-f", &file, "--from", from, "--to", "default/web"];
+        rulegen(&root(), &[&arguments[..], family].concat())
+    };
+    for (family, first_line) in [
+        (&[][..], "10.244.1.5 → 10.96.0.10:80/tcp"),
+        (&["--ip-family", "dual"], "10.244.1.5 → 10.96.0.10:80/tcp"),
+        (&["--ip-family", "ipv4"], "10.244.1.5 → 10.96.0.10:80/tcp"),
+        (&["--ip-family", "ipv6"], "fd00:10:244:1::5 → [fd00:96::10]:80/tcp"),
+    ] {
+        let output = explain("default/web-0", family);
+        assert!(stdout(&output).starts_with(first_line), "{family:?}: {}", stdout(&output));
+    }
+    let output = explain("fd00:50::1", &["--ip-family", "ipv6"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = explain("10.244.9.9", &["--ip-family", "ipv6"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("10.244.9.9 is not an IPv6 address"), "{}", stderr(&output));
+    let output = explain("default/web-1", &["--ip-family", "ipv6"]);
+    assert!(stderr(&output).contains("has an IPv6 address of pod default/web-1"));
+}
+
 #[test]
 fn a_manifest_without_its_flag_gets_an_error_that_names_the_command() {
     let example = "examples/nodeport.yaml";

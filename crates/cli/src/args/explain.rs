@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 use rulegen_inspect::explain::Destination;
 
-use super::{IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+use super::{FamilyChoice, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +45,11 @@ pub(crate) struct ExplainArgs {
     /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod; or an IP or a name with /icmp
     #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse)]
     pub(crate) to: Destination,
+
+    /// IP family of the packet, if --from is the name of a pod that has both. dual leaves the choice
+    /// to the addresses [default: that of --to if it is an address, else ipv4 if the pod has it]
+    #[arg(long, value_name = "FAMILY")]
+    pub(crate) ip_family: Option<FamilyChoice>,
 
     /// Input interface of the packet, for the detect-local modes that use interfaces. Default: with
     /// --live, the interface of the route back to the source; else eth0

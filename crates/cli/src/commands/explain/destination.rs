@@ -11,7 +11,7 @@ use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef}
 
 use super::rules::ExplainedRules;
 use crate::WrongUsage;
-use crate::args::{ExplainArgs, SenderArgument};
+use crate::args::{ExplainArgs, FamilyChoice, SenderArgument};
 
 /// Whether a pod may be named.
 pub(super) fn may_name_pods(args: &ExplainArgs) -> bool {
@@ -56,25 +56,47 @@ pub(super) fn of(
     Ok(to)
 }
 
-/// The address of the sender. For a pod, in the family of the destination if that is an address.
+/// The address of the sender. For a pod, in the chosen family, or that of the destination if that
+/// is an address.
 pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<IpAddr> {
+    let chosen = chosen_family(args);
     let (namespace, name) = match &args.from {
-        SenderArgument::Address(ip) => return Ok(*ip),
+        SenderArgument::Address(ip) => return of_chosen_family(*ip, chosen),
         SenderArgument::Pod(namespace, name) => (namespace, name),
     };
     let addresses = pod_addresses(cluster, namespace, name);
-    let family = match &args.to {
+    let family = chosen.or(match &args.to {
         Destination::Address(to, _) => Some(IpFamily::of(to.ip())),
         Destination::WithoutPort(ip, _) => Some(IpFamily::of(*ip)),
         Destination::Service(_) | Destination::Ping(_) => None,
-    };
+    });
     let is_of_family = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
     addresses.iter().find(is_of_family).copied().with_context(|| {
+        let kind = family.map_or(String::new(), |family| format!("{} ", family.api_name()));
         format!(
-            "no Pod or EndpointSlice (targetRef) in the input has an address of pod \
+            "no Pod or EndpointSlice (targetRef) in the input has an {kind}address of pod \
              {namespace}/{name}: give --from its IP address"
         )
     })
+}
+
+fn chosen_family(args: &ExplainArgs) -> Option<IpFamily> {
+    match args.ip_family {
+        Some(FamilyChoice::Ipv4) => Some(IpFamily::Ipv4),
+        Some(FamilyChoice::Ipv6) => Some(IpFamily::Ipv6),
+        Some(FamilyChoice::Dual) | None => None,
+    }
+}
+
+fn of_chosen_family(ip: IpAddr, chosen: Option<IpFamily>) -> Result<IpAddr> {
+    match chosen.filter(|family| *family != IpFamily::of(ip)) {
+        None => Ok(ip),
+        Some(family) => {
+            let message =
+                format!("--from {ip} is not an {} address (--ip-family)", family.api_name());
+            Err(WrongUsage(message).into())
+        }
+    }
 }
 
 /// The address of the pod with this name, and the port number.
