@@ -1,10 +1,16 @@
 //! `explain` predicts what becomes of a packet that the rules of Services refuse, with chains of
 //! other programs in front of the refusal, behind it, and on the way of the ICMP error.
 
+use std::io::ErrorKind;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::common::{stderr, stdout};
 use crate::namespace::Namespace;
+use crate::topology::{POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask};
 
 const FROM: &str = "192.168.50.1";
@@ -86,4 +92,52 @@ fn check(mode: &str) {
         node.run("nft delete table inet others");
     }
     assert!(wrong.is_empty(), "{mode}:\n{}", wrong.join("\n"));
+}
+
+/// IPv6 does not forward packets from link-local addresses (ip6_forward()). The client gets an error.
+#[test]
+fn explain_packet_from_link_local_address_matches_packets() {
+    let lab = Topology::new("link-local");
+    let client = lab.client.run("ip -6 -o addr show dev eth0 scope link");
+    let client: Ipv6Addr = client
+        .split([' ', '/'])
+        .find_map(|word| word.parse().ok())
+        .expect("the client has no link-local address");
+    let pod = POD_IPS[0][1];
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "six"},
+            "spec": {"clusterIP": "fd00:96::9", "ipFamilies": ["IPv6"],
+                "ports": [{"port": 80, "targetPort": POD_PORT}]}},
+        {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {"name": "six-1", "labels": {"kubernetes.io/service-name": "six"}},
+            "addressType": "IPv6", "ports": [{"port": POD_PORT}],
+            "endpoints": [{"addresses": [pod]}]},
+    ]});
+    let file = lab.node.file("six.json", &objects.to_string());
+    for mode in ["iptables", "nftables"] {
+        let flags = format!("-f {file} --proxy-mode {mode} --hostname-override n");
+        let applied = lab.node.rulegen(&format!("apply {flags} --ip-family ipv6"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        let error = lab.client.inside(|| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddrV6::new(client, 0, 0, eth0()).into()).unwrap();
+            let to: SocketAddr = "[fd00:96::9]:80".parse().unwrap();
+            socket.connect_timeout(&to.into(), Duration::from_secs(10)).unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{mode}: {error}");
+        let explained = lab.node.rulegen(&format!(
+            "explain --live {flags} --interface eth0 --from {client} --to [fd00:96::9]:80/tcp -o json"
+        ));
+        assert!(explained.status.success(), "{}", stderr(&explained));
+        let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
+        let end = &explained["ends"][0];
+        assert_eq!(end["outcome"], "unreachable", "{mode}: {end:#}");
+        assert_eq!(end["conditions"], Value::Null, "{mode}: {end:#}");
+        lab.node.rulegen("cleanup");
+    }
+}
+
+/// The index of eth0 in the namespace of this thread.
+fn eth0() -> u32 {
+    nix::net::if_::if_nametoindex("eth0").unwrap()
 }

@@ -311,6 +311,9 @@ pub(crate) fn not_routed(
             Code::ForwardingOff,
             format!("this node does not forward packets that come in through {interface}"),
         ),
+        RouteFailure::LinkLocalSource => {
+            (Code::NoRoute, "packets from a link-local address are not forwarded (IPv6)".to_owned())
+        }
     }
 }
 

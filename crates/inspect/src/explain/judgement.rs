@@ -421,7 +421,9 @@ impl<'a> Way<'a> {
         match &fact {
             RouteFact::Failed(failure) => {
                 let outcome = match failure {
-                    RouteFailure::NoRoute(_) => Outcome::Unreachable,
+                    RouteFailure::NoRoute(_) | RouteFailure::LinkLocalSource => {
+                        Outcome::Unreachable
+                    }
                     _ => Outcome::Dropped,
                 };
                 let (code, text) = words::not_routed(failure, to.ip(), in_interface);

@@ -53,6 +53,8 @@ pub enum RouteFailure {
     Martian,
     /// Packets from the input interface are not forwarded.
     ForwardingOff,
+    /// Packets from an IPv6 link-local address are not forwarded.
+    LinkLocalSource,
 }
 
 /// Whether a packet may leave a bridge through the port that it came from.

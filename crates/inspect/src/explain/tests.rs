@@ -356,13 +356,14 @@ fn passes() -> Outcome {
 
 #[test]
 fn explain_judges_routes_and_bridges() {
-    use RouteFailure::{ForwardingOff, Martian, NoRoute, ReversePath};
+    use RouteFailure::{ForwardingOff, LinkLocalSource, Martian, NoRoute, ReversePath};
     let failed = |failure| FakeHost { route: RouteFact::Failed(failure), ..host() };
     for (failure, outcome, code) in [
         (NoRoute("no route".to_owned()), Outcome::Unreachable, "no-route"),
         (ReversePath, Outcome::Dropped, "reverse-path"),
         (Martian, Outcome::Dropped, "martian"),
         (ForwardingOff, Outcome::Dropped, "forwarding-off"),
+        (LinkLocalSource, Outcome::Unreachable, "no-route"),
     ] {
         let end = end_on(&failed(failure), "");
         assert_eq!((end.outcome, end.cause.unwrap().code.as_str()), (outcome, code));

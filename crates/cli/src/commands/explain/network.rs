@@ -53,6 +53,9 @@ impl HostNetwork for LiveNetwork {
             {
                 RouteFact::Failed(RouteFailure::ForwardingOff)
             }
+            Ok(Some(Route::Out(_))) if in_interface.is_some() && is_link_local(from) => {
+                RouteFact::Failed(RouteFailure::LinkLocalSource)
+            }
             Ok(Some(Route::Out(name))) => RouteFact::Out(name),
             Ok(Some(Route::Local)) => RouteFact::Local,
             Ok(Some(Route::None(error))) => failed(error, in_interface, to),
@@ -117,6 +120,11 @@ fn is_off_for_ipv4(interface: &str) -> bool {
 
 fn is_off_for_ipv6(_: &str) -> bool {
     Sysctl::IPV6_FORWARDING.read_if_there().ok().flatten() == Some(0)
+}
+
+/// The routing decision does not depend on it, but IPv6 does not forward it (ip6_forward()).
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 #[cfg(test)]
