@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rulegen_ruleset::firewall::{Effect, FirewallBaseChain, Hit, Judgement, RefusalKind};
+use rulegen_ruleset::firewall::{
+    Effect, FirewallBaseChain, FirewallChainKind, Hit, Judgement, RefusalKind,
+};
 use serde::Serialize;
 
 use crate::words::{self, Code, TableEffect};
@@ -58,7 +60,8 @@ impl Conditions {
     ) {
         let Judgement { refusals, untracks, translates, .. } = judgement;
         let hits = refusals.iter().chain(untracks).chain(translates);
-        let hits = hits.map(|hit| (effect(hit), hit)).filter(|(effect, _)| matters(*effect));
+        let hits =
+            hits.map(|hit| (effect(base.kind, hit), hit)).filter(|(effect, _)| matters(*effect));
         let hits: Vec<(TableEffect, &Hit)> = hits.collect();
         let Some((_, first)) = hits.first() else { return };
         let of_table = self.tables.entry(base.table.clone()).or_default();
@@ -93,11 +96,13 @@ impl Conditions {
     }
 }
 
-fn effect(hit: &Hit) -> TableEffect {
-    match hit.effect {
-        Effect::Refuses(RefusalKind::Reject) => TableEffect::Rejects,
-        Effect::Refuses(RefusalKind::Drop | RefusalKind::Unknown) => TableEffect::Drops,
-        Effect::Untracks => TableEffect::DoesNotTrack,
-        Effect::Translates => TableEffect::Changes,
+fn effect(kind: FirewallChainKind, hit: &Hit) -> TableEffect {
+    match (hit.effect, kind) {
+        (Effect::Refuses(RefusalKind::Reject), _) => TableEffect::Rejects,
+        // What is not understood in a chain of type nat most likely translates, as kube-proxy's maps.
+        (Effect::Refuses(RefusalKind::Unknown), FirewallChainKind::Nat) => TableEffect::Changes,
+        (Effect::Refuses(RefusalKind::Drop | RefusalKind::Unknown), _) => TableEffect::Drops,
+        (Effect::Untracks, _) => TableEffect::DoesNotTrack,
+        (Effect::Translates, _) => TableEffect::Changes,
     }
 }

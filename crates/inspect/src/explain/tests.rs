@@ -350,6 +350,35 @@ fn explain_judges_packet_refused_behind_dnat_at_each_endpoint() {
     }
 }
 
+/// A chain of type nat translates packets: one that is dropped later may then pass.
+#[test]
+fn explain_condition_of_unknown_rule_says_that_nat_chain_changes_packet() {
+    let followed = "*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
+    let (followed, _) = iptables::parse(IpFamily::Ipv4, followed);
+    let local: IpAddr = "192.0.2.10".parse().unwrap();
+    let packet = Packet {
+        origin: Origin::Interface("eth0".to_owned()),
+        source: "192.0.2.100".parse().unwrap(),
+        destination: "192.0.2.10:30080".parse().unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    for (table, condition) in [("nat", Some("table ip nat changes it")), ("mangle", None)] {
+        let tables =
+            format!("*{table}\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j SOMETHING\nCOMMIT\n");
+        let (ruleset, errors) = iptables::parse(IpFamily::Ipv4, &tables);
+        assert_eq!(errors, []);
+        let chains = rulegen_ruleset::firewall::of_iptables(&ruleset, "", |_| true);
+        let mut explanation = by_ruleset(&followed, &[local], &packet, None);
+        let on_this_host = FakeHost { route: RouteFact::Local, ..host() };
+        explanation.on_host(&chains, &on_this_host, &[local]);
+        let end = &explanation.ends[0];
+        assert_eq!(end.outcome, Outcome::Dropped);
+        let text = end.conditions.first().map(|condition| condition.text.as_str());
+        assert_eq!(text.is_some(), condition.is_some(), "{table}: {text:?}");
+        assert!(text.is_none_or(|text| text.starts_with(condition.unwrap())), "{text:?}");
+    }
+}
+
 fn passes() -> Outcome {
     Outcome::Passes { masqueraded: false }
 }
