@@ -50,7 +50,7 @@ pub enum LocalPolicyScope {
 
 impl Availability {
     /// Considers all endpoints of a service port. Each policy uses terminating endpoints only if
-    /// it has no ready endpoint, as in [`crate::select`].
+    /// it has no ready endpoint, as in [`select`](crate::select()).
     pub fn of(port: &ServicePort) -> Self {
         let endpoints = port.endpoints.as_slice();
         if endpoints.is_empty() {

@@ -90,7 +90,7 @@ impl Transaction<'_> {
         Restore { tables: self.tables.iter().map(Restored::new).collect() }
     }
 
-    /// Applies the changes to a ruleset. Tests use it to verify [`super::diff`].
+    /// Applies the changes to a ruleset. Tests use it to verify [`diff`](super::diff()).
     pub fn apply(&self, ruleset: &mut Ruleset) {
         for TableChanges { table, changes } in &self.tables {
             let chains =
