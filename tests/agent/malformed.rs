@@ -118,6 +118,15 @@ fn watch_lines_that_are_malformed_cause_a_new_list() {
     }
     assert!(node_of_tests.logged("invalid response from the API server") >= KINDS.len());
     assert!(node_of_tests.metric("rulegen_watch_restarts_total") >= Some(16.0));
+    // The watch cache that sent them may be wrong.
+    let requests = node_of_tests.server.requests();
+    let lists = requests.iter().filter(|request| {
+        request.path.ends_with("/services") && request.parameter("watch").is_none()
+    });
+    let versions: Vec<_> = lists.map(|list| list.parameter("resourceVersion")).collect();
+    assert_eq!(versions[0], Some("0"));
+    assert!(versions.len() > rounds.len(), "{versions:?}");
+    assert!(versions[1..].iter().all(Option::is_none), "{versions:?}");
 }
 
 /// A connection that ends within a line looks like these. An ERROR event does not end the watch.

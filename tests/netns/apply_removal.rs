@@ -213,3 +213,28 @@ fn cleanup_dry_run_changes_nothing() {
     assert_eq!(clean(&read("cleanup -o json")), [true; 4]);
     assert!(!all_rules(&namespace).contains("KUBE-SERVICES"));
 }
+
+/// The rules that guard 127.0.0.1 are removed, so cleanup says that its opening is left.
+#[test]
+fn cleanup_notes_that_route_localnet_stays_on() {
+    let namespace = Namespace::new("cleanup-localnet");
+    let apply = format!("apply --proxy-mode iptables -f {}", example("nodeport.yaml"));
+    let cleanup = || {
+        let output = namespace.rulegen("cleanup --yes");
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let command = "sysctl -w net.ipv4.conf.all.route_localnet=0";
+    for (value, is_noted) in [(0, false), (1, true)] {
+        assert!(namespace.rulegen(&apply).status.success());
+        namespace.run(&format!("sysctl -qw net.ipv4.conf.all.route_localnet={value}"));
+        let said = cleanup();
+        assert_eq!(
+            said.contains("note: net.ipv4.conf.all.route_localnet is 1"),
+            is_noted,
+            "{said}"
+        );
+        assert_eq!(said.lines().any(|line| line.ends_with(command)), is_noted, "{said}");
+    }
+    assert!(!cleanup().contains("note:"), "there was nothing to remove");
+}

@@ -133,15 +133,20 @@ impl Patient {
 
     /// Runs the command at the start of a check's only remedy. The check then finds nothing.
     fn follow_remedy(&self, check: &str) {
-        let command = format!("doctor -o json {} --check {check}", self.given());
+        let remedy = self.remedy(check, "");
+        let end = [", ", "; "].iter().filter_map(|mark| remedy.find(mark)).min();
+        self.namespace.run(&remedy[..end.unwrap_or(remedy.len())]);
+        self.is_cured(check);
+    }
+
+    /// A check's only remedy.
+    fn remedy(&self, check: &str, flags: &str) -> String {
+        let command = format!("doctor -o json {} --check {check} {flags}", self.given());
         let report: Value =
             serde_json::from_str(&stdout(&self.namespace.rulegen(&command))).unwrap();
         let findings = report["checks"][0]["findings"].as_array().unwrap();
         let [finding] = &findings[..] else { panic!("{check}: {findings:?}") };
-        let remedy = finding["remedy"].as_str().unwrap();
-        let end = [", ", "; "].iter().filter_map(|mark| remedy.find(mark)).min();
-        self.namespace.run(&remedy[..end.unwrap_or(remedy.len())]);
-        self.is_cured(check);
+        finding["remedy"].as_str().unwrap().to_owned()
     }
 
     /// A check that found something is ok now.
@@ -380,7 +385,10 @@ fn doctor_rp_filter_strict_with_drops_is_a_warning() {
     }
     let what = patient.one("rp-filter", "warning");
     assert!(what.ends_with("rp_filter is strict on eth0"), "{what}");
-    patient.namespace.run("sysctl -qw net.ipv4.conf.all.rp_filter=2");
+    let remedy = patient.remedy("rp-filter", "");
+    let command = "sysctl -w net.ipv4.conf.all.rp_filter=2";
+    assert!(remedy.contains(command), "{remedy}");
+    patient.namespace.run(command);
     assert_eq!(patient.examine("").0, Some(0), "the larger value counts");
 }
 
@@ -608,6 +616,10 @@ fn doctor_nat_order_foreign_nat_chain_runs_first() {
     namespace.run("nft add rule inet other taken tcp dport 81 redirect to :8081");
     let what = patient.one("nat-order", "warning");
     assert!(what.contains("chain inet other first translates first (priority -150)"), "{what}");
+    let remedy = patient.remedy("nat-order", "");
+    let list = "nft list chain inet other first";
+    assert!(remedy.contains(&format!("{list}; set a priority above -100")), "{remedy}");
+    namespace.run(list);
     for (priority, result) in [(-100, "note"), (-99, "ok")] {
         namespace.run(&format!(
             "nft 'delete chain inet other first; \
@@ -642,6 +654,8 @@ fn doctor_nat_order_foreign_iptables_rule_runs_first() {
     namespace.run(&format!("iptables-nft -t nat -I {rule}"));
     let what = patient.one("nat-order", "warning");
     assert!(what.contains("iptables-nft -t nat -A PREROUTING") && what.contains("DNAT"), "{what}");
+    let remedy = patient.remedy("nat-order", "");
+    assert!(remedy.contains("delete the jump to KUBE-SERVICES"), "{remedy}");
     let own = "iptables-nft -t nat -S PREROUTING | sed -n 's/^-A/-D/; /-j KUBE-SERVICES/p'";
     namespace.run(&format!("eval iptables-nft -t nat $({own})"));
     patient.apply(&objects(), "");
@@ -657,6 +671,8 @@ fn doctor_nat_order_rules_in_other_iptables_variant() {
         namespace.run(&format!("iptables-legacy -t nat -A {rule}"));
         let what = patient.one("nat-order", "note");
         assert!(what.contains("iptables-legacy -t nat -A PREROUTING"), "{mode}: {what}");
+        let remedy = patient.remedy("nat-order", "");
+        assert!(remedy.ends_with("delete the rule"), "{mode}: {remedy}");
         namespace.run("iptables-legacy -t nat -F");
         namespace
             .run("ip6tables-legacy -t nat -N TAKEN; ip6tables-legacy -t nat -A OUTPUT -j TAKEN");
@@ -874,6 +890,8 @@ fn doctor_service_too_large_is_an_error_until_the_limit_is_raised() {
     let (result, what) = &found["service-size"];
     assert_eq!((status, result.as_str()), (Some(1), "error"));
     let [what] = &what[..] else { panic!("one is too large: {what:?}") };
+    let remedy = patient.remedy("service-size", "--max-service-size 5");
+    assert!(remedy.contains("increase --max-service-size"), "{remedy}");
     let (_, size) = what.split_once("its size ").unwrap();
     let size = size.split(' ').next().unwrap();
     let (_, found) = patient.examine(&format!("--max-service-size {size} --check service-size"));
@@ -1007,6 +1025,9 @@ fn doctor_listener_at_node_address_taken_by_service() {
     }
     assert_eq!(patient.examine("").0, Some(0));
     let _socket = listen("192.168.50.1:30022");
+    let remedy = patient.remedy("node-addresses", "");
+    assert!(remedy.starts_with("choose another address or port for Service"), "{remedy}");
+    assert!(remedy.contains("--refuse-node-addresses"), "{remedy}");
     let refused = patient.namespace.rulegen(&format!(
         "doctor --check node-addresses {} --refuse-node-addresses",
         patient.given()
@@ -1029,6 +1050,8 @@ fn doctor_listener_at_node_port() {
     let what = patient.one("node-ports", "warning");
     assert!(what.contains("node port 30080 (TCP) of Service default/web:http"), "{what}");
     assert!(what.contains(&format!("{holder} listens on 0.0.0.0:30080")), "{what}");
+    let remedy = patient.remedy("node-ports", "");
+    assert!(remedy.contains("add 30080 to net.ipv4.ip_local_reserved_ports"), "{remedy}");
     drop(open);
     patient.apply(&[objects(), only_ipv6()].concat(), "");
     let ipv4 = listen("0.0.0.0:30085");
@@ -1044,6 +1067,8 @@ fn doctor_listener_at_node_port() {
         what.contains("port 30090 of Service default/front (spec.healthCheckNodePort)"),
         "{what}"
     );
+    let remedy = patient.remedy("node-ports", "");
+    assert!(remedy.starts_with(&format!("stop {}", own.trim())), "{remedy}");
     drop(asked);
     assert_eq!(patient.examine("").0, Some(0));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{stderr, stdout};
+use crate::common::{root, stderr, stdout};
 use crate::namespace::Namespace;
 use crate::topology::{POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask};
@@ -140,4 +140,37 @@ fn explain_packet_from_link_local_address_matches_packets() {
 /// The index of eth0 in the namespace of this thread.
 fn eth0() -> u32 {
     nix::net::if_::if_nametoindex("eth0").unwrap()
+}
+
+/// Rules of iptables-legacy that no installed program can read may do anything.
+#[test]
+fn explain_unreadable_iptables_rules_are_a_condition() {
+    let node = Namespace::new("unreadable");
+    node.run(
+        "sysctl -qw net.ipv4.ip_forward=1; ip addr add 192.168.1.10/24 dev lo; \
+         ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
+         ip route add 10.244.0.0/16 dev pods",
+    );
+    let example = root().join("examples/nodeport.yaml");
+    let flags = format!(
+        "-f {} --hostname-override node-1 --cluster-cidr 10.244.0.0/16 --proxy-mode nftables",
+        example.display()
+    );
+    let applied = node.rulegen(&format!("apply {flags} --ip-family ipv4"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let conditions = || {
+        let output = node.shell(&format!(
+            "PATH=/nonexistent {program} explain --live {flags} --from 10.244.1.20 --to 10.96.0.10:80 -o json"
+        ));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let explained: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        explained["ends"][0]["conditions"].clone()
+    };
+    assert_eq!(conditions(), Value::Null, "there are no such rules");
+    node.run("iptables-legacy -t filter -S");
+    let conditions = conditions();
+    assert_eq!(conditions[0]["code"], "other-table", "{conditions:#}");
+    let text = conditions[0]["text"].as_str().unwrap();
+    assert!(text.starts_with("table ip filter of iptables-legacy drops"), "{text}");
 }

@@ -98,7 +98,11 @@ mod tests {
         );
         assert!(finding.remedy.starts_with("use Linux 4.9 or newer, built with NFT_NUMGEN"));
         assert_eq!(check_nftables(&[]), []);
-        assert_eq!(check_iptables(&IpFamily::BOTH).len(), 2);
+        let found = check_iptables(&IpFamily::BOTH);
+        let remedies: Vec<&str> = found.iter().map(|finding| &*finding.remedy).collect();
+        let [ipv4, ipv6] = remedies[..] else { panic!("{remedies:?}") };
+        assert!(ipv4.ends_with("use --proxy-mode nftables"), "{ipv4}");
+        assert!(ipv6.ends_with("use --ip-family ipv4"), "{ipv6}");
         assert_eq!(check_iptables(&[]), []);
     }
 

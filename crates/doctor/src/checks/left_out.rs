@@ -127,7 +127,9 @@ mod tests {
             r#"{"leftOut": [{"service": "default/web", "reason": "refused", "message": "is left out"}],
                 "leftOutServices": 3}"#,
         ));
-        let what: Vec<String> = found.unwrap().into_iter().map(|finding| finding.what).collect();
+        let found = found.unwrap();
+        assert!(found[0].remedy.starts_with("change the Service; the agent then tries it again"));
+        let what: Vec<String> = found.into_iter().map(|finding| finding.what).collect();
         assert_eq!(what, ["Service default/web is left out", "2 more Services are left out"]);
         assert_eq!(of(&answer(r#"{"leftOut": [], "leftOutServices": 0}"#)), Some(Vec::new()));
         for other in ["", "HTTP/1.0 404 Not Found\r\n\r\nnot found", &answer("{}")] {
