@@ -687,3 +687,45 @@ fn explain_hairpin_on_bridge_port_matches_packets() {
         lab.node.rulegen("cleanup");
     }
 }
+
+/// A bridge may pass IPv6 packets to the rules by its own setting. The kernel does not say behind
+/// which port an IPv6 address is.
+#[test]
+fn explain_hairpin_of_ipv6_by_setting_of_bridge_is_a_condition() {
+    let lab = Topology::new("explain-hairpin6");
+    let [_, pod] = POD_IPS[2];
+    serve(&lab.pods[2], SocketAddr::new(pod.parse().unwrap(), POD_PORT));
+    lab.node.run(
+        "ip addr add fd00:10:244:1::100/120 dev cni0 nodad; bridge link set dev veth3 hairpin off; \
+         sysctl -qw net.bridge.bridge-nf-call-ip6tables=0",
+    );
+    let objects = json!([
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "self"},
+            "spec": {"clusterIP": "fd00:96::9", "ipFamilies": ["IPv6"],
+                "ports": [{"port": 80, "targetPort": POD_PORT}]}},
+        {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {"name": "self-1", "labels": {"kubernetes.io/service-name": "self"}},
+            "addressType": "IPv6", "ports": [{"port": POD_PORT}],
+            "endpoints": [{"addresses": [pod], "nodeName": NODE}]},
+    ]);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let file = lab.node.file("self.json", &list.to_string());
+    let flags = format!(
+        "-f {file} --hostname-override {NODE} --cluster-cidr fd00:10:244::/48 --proxy-mode nftables"
+    );
+    let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv6"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    for is_passed in [false, true] {
+        let setting = u8::from(is_passed);
+        lab.node.run(&format!("ip link set cni0 type bridge nf_call_ip6tables {setting}"));
+        let answer = lab.ask(From::BridgedPod, Proto::Tcp, "[fd00:96::9]:80".parse().unwrap());
+        assert_eq!(answer == Answer::Silence, is_passed, "{answer:?}");
+        let explained = lab.node.rulegen(&format!(
+            "explain --live {flags} --interface cni0 --from {pod} --to [fd00:96::9]:80 -o json"
+        ));
+        let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
+        let end = &explained["ends"][0];
+        let condition = if is_passed { json!("hairpin-off") } else { Value::Null };
+        assert_eq!(end["conditions"][0]["code"], condition, "{end:#}");
+    }
+}

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
+use crate::sysctl::Sysctl;
+
 /// A bridge interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bridge {
@@ -44,21 +46,26 @@ pub struct PortWithoutHairpin {
 /// A hardware address.
 type Mac = [u8; 6];
 
-/// The ports with hairpin mode off of bridges that pass IPv4 packets to iptables and nftables
-/// (`is_passed` for all bridges, or by the bridge's own setting). The bridge itself then forwards a
-/// packet whose destination was translated. Bridges in promiscuous mode are left out: they deliver
-/// such packets to the host.
+/// The ports with hairpin mode off of bridges that pass packets of a family to iptables and nftables
+/// (by the setting for all bridges, or the bridge's own). The bridge itself then forwards a packet
+/// whose destination was translated. Bridges in promiscuous mode are left out: they deliver such
+/// packets to the host.
 ///
 /// # Errors
 /// /sys or /proc cannot be read.
-pub fn ports_without_hairpin(is_passed: bool) -> io::Result<Vec<PortWithoutHairpin>> {
+pub fn ports_without_hairpin(is_ipv6: bool) -> io::Result<Vec<PortWithoutHairpin>> {
+    let (of_all, of_bridge) = match is_ipv6 {
+        false => (Sysctl::BRIDGE_NF_CALL_IPTABLES, "bridge/nf_call_iptables"),
+        true => (Sysctl::BRIDGE_NF_CALL_IP6TABLES, "bridge/nf_call_ip6tables"),
+    };
+    let is_passed = of_all.read_if_there()? == Some(1);
     let arp = fs::read_to_string("/proc/thread-self/net/arp")?;
     let mut found = Vec::new();
     for Bridge { name: bridge, .. } in bridges()? {
         let folder = Path::new("/sys/class/net").join(&bridge);
         let is_one = |file: &str| number(&folder.join(file)).is_some_and(|value| value == 1);
         let is_promiscuous = number(&folder.join("flags")).is_some_and(|flags| flags & 0x100 != 0);
-        if is_promiscuous || !(is_passed || is_one("bridge/nf_call_iptables")) {
+        if is_promiscuous || !(is_passed || is_one(of_bridge)) {
             continue;
         }
         // The bridge may disappear during the read.

@@ -8,7 +8,6 @@ use crate::error::FactResult;
 use rulegen_model::Snapshot;
 use rulegen_net::ServicePortName;
 use rulegen_os::bridges::{PortWithoutHairpin, ports_without_hairpin};
-use rulegen_os::sysctl::Sysctl;
 
 use crate::code::FindingCode;
 use crate::finding::{CheckResult, Finding};
@@ -16,8 +15,8 @@ use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
-        let is_passed = Sysctl::BRIDGE_NF_CALL_IPTABLES.read_if_there()? == Some(1);
-        let ports = ports_without_hairpin(is_passed)?;
+        // The neighbours of a port are known for IPv4 only.
+        let ports = ports_without_hairpin(false)?;
         let findings = ports.iter().filter_map(|port| check(port, &cluster.snapshot));
         Ok(CheckResult::Found(findings.collect()))
     })

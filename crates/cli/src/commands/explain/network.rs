@@ -68,12 +68,7 @@ impl HostNetwork for LiveNetwork {
         if !is_bridge(bridge) {
             return HairpinFact::Works;
         }
-        let sysctl = match to {
-            IpAddr::V4(_) => Sysctl::BRIDGE_NF_CALL_IPTABLES,
-            IpAddr::V6(_) => Sysctl::BRIDGE_NF_CALL_IP6TABLES,
-        };
-        let is_passed = sysctl.read_if_there().ok().flatten() == Some(1);
-        let Ok(ports) = ports_without_hairpin(is_passed) else { return HairpinFact::Unknown };
+        let Ok(ports) = ports_without_hairpin(to.is_ipv6()) else { return HairpinFact::Unknown };
         let of_bridge = ports.into_iter().filter(|port| port.bridge == bridge);
         hairpin(&of_bridge.collect::<Vec<_>>(), from, to)
     }
