@@ -13,6 +13,7 @@ use crate::object_key::ObjectKey;
 use crate::options::SnapshotOptions;
 use crate::ownership::{Admitted, ClaimKind};
 use crate::problem::{ObjectName, Problem, Severity};
+use crate::problem_code::ProblemCode;
 use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
@@ -93,7 +94,8 @@ impl TooLarge {
             namespace: service.namespace.to_string(),
             name: service.name.to_string(),
         };
-        Problem::new(Severity::Warning, self.to_string()).about(&object)
+        let problem = Problem::new(Severity::Warning, self.to_string());
+        problem.code(ProblemCode::ServiceTooLarge).about(&object)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::mirror::mirror;
 use crate::object::Service;
 use crate::objects::Objects;
 use crate::problem::{Problem, Severity};
+use crate::problem_code::ProblemCode;
 
 /// How to treat an input without any Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +43,20 @@ impl Objects {
             IfEmpty::RefuseWithoutAddress if !is_reachable => Some(NO_CLUSTER_IP),
             _ => None,
         };
-        problems.extend(message.map(|message| Problem::new(Severity::Incomplete, message)));
+        problems.extend(message.map(empty));
         if is_reachable && self.slices.is_empty() {
             let message = format!(
                 "no EndpointSlice in the input, so the Services have no endpoints and reject all \
                  traffic: use the output of `{FETCH}`"
             );
-            problems.push(Problem::new(Severity::Warning, message));
+            problems.push(Problem::new(Severity::Warning, message).code(ProblemCode::NoSlices));
         }
         problems
     }
+}
+
+fn empty(message: &str) -> Problem {
+    Problem::new(Severity::Incomplete, message).code(ProblemCode::EmptyInput)
 }
 
 /// False for headless and ExternalName Services too.

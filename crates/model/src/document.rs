@@ -8,7 +8,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 160 << 20;
 
 /// One document of an input.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Document {
+pub enum Document {
     /// A document.
     Text {
         /// The text, without the `---` lines around it.
@@ -20,10 +20,15 @@ pub(crate) enum Document {
     TooLarge(usize),
 }
 
+/// The documents of an input, one after the other.
+pub fn documents(input: impl BufRead) -> impl Iterator<Item = io::Result<Document>> {
+    Documents::new(input, MAX_DOCUMENT_BYTES)
+}
+
 /// Reads documents one after the other. YAML ends a document at a line that starts with `---` or
 /// `...`, even inside of a quoted string, and JSON text cannot contain such a line. So the split
 /// needs no parser, and an invalid document does not affect the others.
-pub(crate) struct Documents<R> {
+struct Documents<R> {
     input: R,
     limit: usize,
     /// Text after the `---` that ended the last document.
@@ -38,7 +43,7 @@ pub(crate) struct Documents<R> {
 const PIECE_BYTES: u64 = 1 << 16;
 
 impl<R: BufRead> Documents<R> {
-    pub(crate) fn new(input: R, limit: usize) -> Self {
+    fn new(input: R, limit: usize) -> Self {
         Self { input, limit, carried: Vec::new(), lines: 0, at_line_start: true, done: false }
     }
 

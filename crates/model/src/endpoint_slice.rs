@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
 use crate::port::{known_protocol, port_number};
 use crate::problem::ProblemCollector;
+use crate::problem_code::ProblemCode;
 use crate::service_port::ServicePort;
 use rulegen_net::{IpFamily, Protocol, parse_address, special_use};
 
@@ -70,11 +71,12 @@ impl Slice {
         }
         report.need(
             slice.service_name(),
+            ProblemCode::MissingServiceLabel,
             "metadata.labels",
             format!("missing label {SERVICE_NAME_LABEL}, slice skipped"),
         )?;
         if slice.metadata.name.is_empty() {
-            report.warn("metadata.name", "missing, slice skipped");
+            report.warn(ProblemCode::InvalidName, "metadata.name", "missing, slice skipped");
             return None;
         }
         let family = family(&slice.address_type, report)?;
@@ -220,15 +222,23 @@ fn family(address_type: &str, report: &mut ProblemCollector<'_>) -> Option<IpFam
         "IPv4" => Some(IpFamily::Ipv4),
         "IPv6" => Some(IpFamily::Ipv6),
         "FQDN" => {
-            report.note("skipped: slices with host names (addressType: FQDN) are not supported");
+            report.note(
+                ProblemCode::HostNameSlice,
+                "skipped: slices with host names (addressType: FQDN) are not supported",
+            );
             None
         }
         "" => {
-            report.warn("addressType", "missing (expected IPv4 or IPv6), slice skipped");
+            report.warn(
+                ProblemCode::MissingField,
+                "addressType",
+                "missing (expected IPv4 or IPv6), slice skipped",
+            );
             None
         }
         other => {
             report.warn(
+                ProblemCode::UnsupportedValue,
                 "addressType",
                 format!("unsupported type {other:?} (expected IPv4 or IPv6), slice skipped"),
             );
@@ -250,7 +260,11 @@ fn ports(
             continue;
         };
         // In the API no number means "all ports", which no proxy supports.
-        let Some(number) = report.need(port.port, field("port"), "missing") else { continue };
+        let Some(number) =
+            report.need(port.port, ProblemCode::MissingField, field("port"), "missing")
+        else {
+            continue;
+        };
         let Some(number) = port_number(number, field("port"), report) else { continue };
         ports.push(SlicePort { name: intern(&port.name), protocol, number: number.get() });
     }
@@ -265,14 +279,21 @@ fn endpoints<'a>(
 ) -> Vec<(&'a SliceEndpoint, CheckedEndpoint)> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {
-        let Some(text) =
-            report.need(endpoint.address(), format!("endpoints[{n}].addresses"), "empty")
-        else {
+        let Some(text) = report.need(
+            endpoint.address(),
+            ProblemCode::MissingField,
+            format!("endpoints[{n}].addresses"),
+            "empty",
+        ) else {
             continue;
         };
         match usable_address(text, family) {
             Ok(address) => endpoints.push((endpoint, endpoint_at(address, endpoint, intern))),
-            Err(why) => report.warn(format!("endpoints[{n}].addresses[0]"), why),
+            Err(why) => report.warn(
+                ProblemCode::InvalidAddress,
+                format!("endpoints[{n}].addresses[0]"),
+                why,
+            ),
         }
     }
     endpoints

@@ -11,13 +11,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::details::{Labelled, Pod};
-use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
+use crate::document::{Document, MAX_DOCUMENT_BYTES, documents};
 use crate::foreign;
 use crate::kind::{Kind, Object as KubernetesObject};
 use crate::object::{ObjectOnly, Service};
 use crate::object_key::ObjectKey;
 use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Severity, Source};
+use crate::problem_code::ProblemCode;
 use crate::watch_events::{WatchEvent, last_states};
 use crate::yaml::yaml_value;
 
@@ -34,7 +35,7 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
     let source = Arc::new(Source { file: file.into(), document: 1 });
     let mut reader = Reader::new(source.clone(), 1, objects);
     let (mut bytes, mut is_blank) = (0, true);
-    for (n, document) in Documents::new(input, MAX_DOCUMENT_BYTES).enumerate() {
+    for (n, document) in documents(input).enumerate() {
         reader.source = Arc::new(Source { file: file.into(), document: n + 1 });
         match document {
             Ok(Document::Text { text, first_line }) => {
@@ -44,15 +45,19 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
             }
             Ok(Document::TooLarge(size)) => {
                 is_blank = false;
-                reader.incomplete(format!(
-                    "document too large: {} MiB (limit {} MiB), split it",
-                    size >> 20,
-                    MAX_DOCUMENT_BYTES >> 20
-                ));
+                reader.incomplete(
+                    ProblemCode::InvalidDocument,
+                    format!(
+                        "document too large: {} MiB (limit {} MiB), split it",
+                        size >> 20,
+                        MAX_DOCUMENT_BYTES >> 20
+                    ),
+                );
             }
             Err(error) => {
                 is_blank = false;
                 let problem = Problem::new(Severity::Error, format!("read failed: {error}"));
+                let problem = problem.code(ProblemCode::UnreadableInput);
                 reader.problems.push(problem.at(&reader.source));
             }
         }
@@ -60,7 +65,7 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
     if is_blank {
         let message = if bytes == 0 { "empty input" } else { "no object found, only comments" };
         reader.source = source;
-        reader.incomplete(message);
+        reader.incomplete(ProblemCode::EmptyInput, message);
     }
     let Reader { events, problems, .. } = reader;
     last_states(events).into_iter().for_each(|state| objects.append(state));
@@ -80,7 +85,7 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
         Kind::ServiceCidr => tree.read().map(KubernetesObject::ServiceCidr),
     };
     read.map_err(|error| {
-        let problem = Problem::warning(error.path, error.message);
+        let problem = Problem::warning(error.path, error.message).code(ProblemCode::InvalidObject);
         Box::new(problem.about(&tree.object_name(kind.name())))
     })
 }
@@ -116,7 +121,7 @@ impl Reader<'_> {
                 let message = foreign::recognise_bytes(bytes).unwrap_or_else(|| {
                     format!("not text: byte {} is not UTF-8", error.valid_up_to())
                 });
-                self.incomplete(message);
+                self.incomplete(ProblemCode::InvalidDocument, message);
                 return true;
             }
         };
@@ -130,7 +135,7 @@ impl Reader<'_> {
             && let Some(what) = foreign::recognise(text)
         {
             self.problems.truncate(before);
-            self.incomplete(what);
+            self.incomplete(ProblemCode::NotAnObject, what);
         }
         true
     }
@@ -141,7 +146,10 @@ impl Reader<'_> {
         }
         match yaml_value(text) {
             Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
-            Err(error) => self.incomplete(format!("invalid YAML: {}", self.in_file(&error))),
+            Err(error) => self.incomplete(
+                ProblemCode::InvalidDocument,
+                format!("invalid YAML: {}", self.in_file(&error)),
+            ),
         }
     }
 
@@ -156,12 +164,18 @@ impl Reader<'_> {
             // has the position.
             return match yaml_value(text) {
                 Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
-                Err(_) => self.incomplete(format!("invalid JSON: {}", self.in_file(error))),
+                Err(_) => self.incomplete(
+                    ProblemCode::InvalidDocument,
+                    format!("invalid JSON: {}", self.in_file(error)),
+                ),
             };
         }
         values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Position::DOCUMENT));
         if let Some(error) = error {
-            self.incomplete(format!("invalid JSON: {}", self.in_file(&error)));
+            self.incomplete(
+                ProblemCode::InvalidDocument,
+                format!("invalid JSON: {}", self.in_file(&error)),
+            );
         }
     }
 
@@ -179,13 +193,13 @@ impl Reader<'_> {
     fn object(&mut self, tree: &Tree<'_>, position: Position<'_>) {
         if let (None, Some(items)) = (position.item, tree.elements()) {
             if items.is_empty() {
-                return self.incomplete("empty list, no object found");
+                return self.incomplete(ProblemCode::EmptyInput, "empty list, no object found");
             }
             return self.list(&items, Position { list: "", ..Position::DOCUMENT });
         }
         if let Some(what) = tree.describe_non_object() {
             let message = format!("not a Kubernetes object but {what}");
-            let problem = Problem::new(Severity::Incomplete, message).field(position.field(""));
+            let problem = not_an_object(message).field(position.field(""));
             return self.problems.push(problem.at(&self.source));
         }
         match tree.head() {
@@ -208,7 +222,7 @@ impl Reader<'_> {
         }
         if let Some(what) = foreign::instead_of_objects(&api_version, &kind) {
             let message = tree.message().map(|message| format!(": {message}")).unwrap_or_default();
-            let problem = Problem::new(Severity::Incomplete, format!("{what}{message}"));
+            let problem = not_an_object(format!("{what}{message}"));
             return self.problems.push(problem.field(position.field("")).at(&self.source));
         }
         match (api_version.as_str(), kind.as_str()) {
@@ -273,7 +287,7 @@ impl Reader<'_> {
         field: &str,
         message: String,
     ) {
-        let problem = Problem::new(Severity::Incomplete, message).field(position.field(field));
+        let problem = not_an_object(message).field(position.field(field));
         self.problems.push(problem.of(&self.source, &tree.object_name("object")));
     }
 
@@ -293,8 +307,7 @@ impl Reader<'_> {
             "ERROR" => {}
             _ => {
                 let message = format!("unsupported type of watch event {kind:?}");
-                let problem =
-                    Problem::new(Severity::Incomplete, message).field(position.field("type"));
+                let problem = not_an_object(message).field(position.field("type"));
                 self.problems.push(problem.at(&self.source));
             }
         }
@@ -303,7 +316,10 @@ impl Reader<'_> {
     /// Reads the items of a list at this position, which has the default kind and version of the items.
     fn list(&mut self, items: &[Tree<'_>], position: Position<'_>) {
         if position.depth == MAX_LIST_DEPTH {
-            return self.incomplete(format!("lists nested more than {MAX_LIST_DEPTH} levels deep"));
+            return self.incomplete(
+                ProblemCode::InvalidDocument,
+                format!("lists nested more than {MAX_LIST_DEPTH} levels deep"),
+            );
         }
         let position = Position { depth: position.depth + 1, ..position };
         let (source, first_line, kept) = (&self.source, self.first_line, &*self.objects);
@@ -338,7 +354,7 @@ impl Reader<'_> {
             "Service" => "Service",
             _ => "Node",
         };
-        let problem = Problem::warning("apiVersion", message);
+        let problem = Problem::warning("apiVersion", message).code(ProblemCode::UnsupportedVersion);
         self.problems.push(problem.of(&self.source, &tree.object_name(name)));
     }
 
@@ -350,16 +366,22 @@ impl Reader<'_> {
         match tree.read() {
             Ok(object) => Some(Sourced { source: self.source.clone(), object }),
             Err(error) => {
-                let problem = Problem::warning(error.path, error.message);
+                let problem =
+                    Problem::warning(error.path, error.message).code(ProblemCode::InvalidObject);
                 self.problems.push(problem.of(&self.source, &tree.object_name(kind)));
                 None
             }
         }
     }
 
-    fn incomplete(&mut self, message: impl Into<String>) {
-        self.problems.push(Problem::new(Severity::Incomplete, message).at(&self.source));
+    fn incomplete(&mut self, code: ProblemCode, message: impl Into<String>) {
+        let problem = Problem::new(Severity::Incomplete, message).code(code);
+        self.problems.push(problem.at(&self.source));
     }
+}
+
+fn not_an_object(message: impl Into<String>) -> Problem {
+    Problem::new(Severity::Incomplete, message).code(ProblemCode::NotAnObject)
 }
 
 /// Whether it is a supported kind in one of Kubernetes' own groups. A Service of another group

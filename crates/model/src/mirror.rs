@@ -13,6 +13,7 @@ use crate::object::{
 };
 use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Source};
+use crate::problem_code::ProblemCode;
 
 /// Maximum number of addresses per subset that the controller mirrors.
 const MAX_ADDRESSES: usize = 1000;
@@ -66,6 +67,7 @@ fn slices(
             );
             problems.push(
                 Problem::warning(format!("subsets[{n}]"), message)
+                    .code(ProblemCode::TooManyAddresses)
                     .of(source, &name(&endpoints.metadata)),
             );
         }

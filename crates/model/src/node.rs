@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::object::NodeObject;
 use crate::problem::ProblemCollector;
+use crate::problem_code::ProblemCode;
 use rulegen_net::{IpFamily, parse_address, parse_network};
 
 /// Facts of this host, used if there is no Node object.
@@ -145,7 +146,12 @@ fn node_addresses(object: &NodeObject, report: &mut ProblemCollector<'_>) -> Vec
         for (n, entry) in all.filter(|(_, entry)| entry.kind == kind) {
             let field = format!("status.addresses[{n}].address");
             let message = format!("invalid IP address {:?}", entry.address);
-            addresses.extend(report.need(parse_address(&entry.address), field, message));
+            addresses.extend(report.need(
+                parse_address(&entry.address),
+                ProblemCode::InvalidAddress,
+                field,
+                message,
+            ));
         }
     }
     addresses
@@ -162,6 +168,7 @@ fn pod_cidrs(object: &NodeObject, report: &mut ProblemCollector<'_>) -> Vec<IpNe
         .filter_map(|text| {
             report.need(
                 parse_network(text),
+                ProblemCode::InvalidNetwork,
                 field,
                 format!("invalid CIDR {text:?} (for example 10.244.1.0/24)"),
             )

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::node::Node;
 use crate::object_key::ObjectKey;
 use crate::problem::ProblemCollector;
+use crate::problem_code::ProblemCode;
 use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
@@ -98,12 +99,14 @@ impl ClaimFacts<'_> {
         if let Some(first) = self.owners.of(ip).next() {
             if self.owners.of(ip).any(|owner| owner == service) {
                 report.note_of(
+                    ProblemCode::OwnClusterIp,
                     claim.field(),
                     format!("{ip} is this Service's own cluster IP, so this entry has no effect"),
                 );
             } else {
                 let ObjectKey { namespace, name } = first;
                 report.warn(
+                    ProblemCode::OtherClusterIp,
                     claim.field(),
                     format!("{ip} is the cluster IP of Service {namespace}/{name} and is used for that Service only: choose another address"),
                 );
@@ -113,6 +116,7 @@ impl ClaimFacts<'_> {
         if let Some(node) = self.refused_node.filter(|node| node.has_address(ip)) {
             let name = &node.name;
             report.warn(
+                ProblemCode::NodeAddressRefused,
                 claim.field(),
                 format!("{ip} is an address of the node {name:?}, which --refuse-node-addresses excludes"),
             );
@@ -120,6 +124,7 @@ impl ClaimFacts<'_> {
         }
         if let Some(network) = network_of(ip, self.service_cidrs) {
             report.warn(
+                ProblemCode::AddressInServiceCidr,
                 claim.field(),
                 format!("{ip} is in the ServiceCIDR {network} but no Service has it as cluster IP: used until one gets it"),
             );

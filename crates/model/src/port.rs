@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use rulegen_net::Protocol;
 
 use crate::problem::ProblemCollector;
+use crate::problem_code::ProblemCode;
 
 /// Parses a protocol; warns if it is unsupported.
 pub(crate) fn known_protocol(
@@ -15,7 +16,7 @@ pub(crate) fn known_protocol(
     let message = || {
         format!("unsupported protocol {:?} (expected TCP, UDP or SCTP)", text.unwrap_or_default())
     };
-    report.need(Protocol::from_api(text), field, message())
+    report.need(Protocol::from_api(text), ProblemCode::UnsupportedValue, field, message())
 }
 
 /// Converts a port number; warns if it is out of range.
@@ -25,7 +26,12 @@ pub(crate) fn port_number(
     report: &mut ProblemCollector<'_>,
 ) -> Option<NonZeroU16> {
     let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-    report.need(port, field, format!("invalid port {number} (expected 1 to 65535)"))
+    report.need(
+        port,
+        ProblemCode::InvalidPort,
+        field,
+        format!("invalid port {number} (expected 1 to 65535)"),
+    )
 }
 
 /// An optional port. 0 means none.

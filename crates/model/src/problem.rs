@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::problem_code::ProblemCode;
+
 /// The source of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
@@ -75,6 +77,8 @@ pub struct Problem {
     pub field: Option<String>,
     /// What is wrong and what to do.
     pub message: String,
+    /// Its kind; `None` for problems of the configuration and the command line.
+    pub code: Option<ProblemCode>,
 }
 
 impl Problem {
@@ -85,7 +89,8 @@ impl Problem {
 
     /// A problem without place, object and field.
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
-        Self { severity, source: None, object: None, field: None, message: message.into() }
+        let message = message.into();
+        Self { severity, source: None, object: None, field: None, message, code: None }
     }
 
     /// Whether it is a note about a Service that needs no rules: a cluster has many of these.
@@ -96,6 +101,12 @@ impl Problem {
     /// Sets the field.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into()).filter(|field| !field.is_empty() && field != ".");
+        self
+    }
+
+    /// Sets the code.
+    pub fn code(mut self, code: ProblemCode) -> Self {
+        self.code = Some(code);
         self
     }
 
@@ -142,18 +153,28 @@ pub(crate) struct ProblemCollector<'a> {
 
 impl ProblemCollector<'_> {
     /// Warns about a field.
-    pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.push(Problem::warning(field, message));
+    pub(crate) fn warn(
+        &mut self,
+        code: ProblemCode,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.push(Problem::warning(field, message).code(code));
     }
 
     /// Adds a note about the object.
-    pub(crate) fn note(&mut self, message: impl Into<String>) {
-        self.push(Problem::new(Severity::Note, message));
+    pub(crate) fn note(&mut self, code: ProblemCode, message: impl Into<String>) {
+        self.push(Problem::new(Severity::Note, message).code(code));
     }
 
     /// Adds a note about a field.
-    pub(crate) fn note_of(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.push(Problem::new(Severity::Note, message).field(field));
+    pub(crate) fn note_of(
+        &mut self,
+        code: ProblemCode,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.push(Problem::new(Severity::Note, message).field(field).code(code));
     }
 
     fn push(&mut self, problem: Problem) {
@@ -165,11 +186,12 @@ impl ProblemCollector<'_> {
     pub(crate) fn need<T>(
         &mut self,
         value: Option<T>,
+        code: ProblemCode,
         field: impl Into<String>,
         message: impl Into<String>,
     ) -> Option<T> {
         if value.is_none() {
-            self.warn(field, message);
+            self.warn(code, field, message);
         }
         value
     }

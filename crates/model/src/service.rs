@@ -13,6 +13,7 @@ use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
 use crate::problem::{NEED_NO_RULES, ProblemCollector};
+use crate::problem_code::ProblemCode;
 use crate::service_port::{ServicePort, TrafficPolicy};
 use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
 
@@ -117,7 +118,10 @@ fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<
         return None;
     }
     if let Some(proxy) = metadata.labels.service_proxy_name.as_deref() {
-        report.note(format!("skipped: handled by the proxy {proxy:?} (label {PROXY_NAME_LABEL})"));
+        report.note(
+            ProblemCode::OtherProxy,
+            format!("skipped: handled by the proxy {proxy:?} (label {PROXY_NAME_LABEL})"),
+        );
         return None;
     }
     let kind = match service.spec.kind.as_deref() {
@@ -125,11 +129,15 @@ fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<
         Some("NodePort") => ServiceKind::NodePort,
         Some("LoadBalancer") => ServiceKind::LoadBalancer,
         Some("ExternalName") => {
-            report.note(format!("skipped: ExternalName Services {NEED_NO_RULES}"));
+            report.note(
+                ProblemCode::NeedsNoRules,
+                format!("skipped: ExternalName Services {NEED_NO_RULES}"),
+            );
             return None;
         }
         Some(other) => {
             report.warn(
+                ProblemCode::UnsupportedValue,
                 "spec.type",
                 format!("unsupported type {other:?} (expected ClusterIP, NodePort, LoadBalancer or ExternalName), Service skipped"),
             );
@@ -138,11 +146,14 @@ fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<
     };
     match given_cluster_ip(service) {
         Some("None") => {
-            report.note(format!("skipped: headless Services (clusterIP: None) {NEED_NO_RULES}"));
+            report.note(
+                ProblemCode::NeedsNoRules,
+                format!("skipped: headless Services (clusterIP: None) {NEED_NO_RULES}"),
+            );
             None
         }
         None | Some("") => {
-            report.warn("spec.clusterIP", "missing, Service skipped: the API server assigns it, so use the output of `kubectl get -o yaml`");
+            report.warn(ProblemCode::ClusterIpMissing, "spec.clusterIP", "missing, Service skipped: the API server assigns it, so use the output of `kubectl get -o yaml`");
             None
         }
         Some(_) => Some(kind),
@@ -160,6 +171,7 @@ fn is_label(name: &str, field: &str, report: &mut ProblemCollector<'_>) -> bool 
         let what =
             if name.is_empty() { "missing".to_owned() } else { format!("invalid name {name:?}") };
         report.warn(
+            ProblemCode::InvalidName,
             field,
             format!("{what} (expected a DNS label: a-z, 0-9 and '-', at most 63 characters)"),
         );
@@ -178,6 +190,7 @@ fn cluster_ips(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<IpAd
     for (n, family) in spec.ip_families.iter().enumerate() {
         if family != "IPv4" && family != "IPv6" {
             report.warn(
+                ProblemCode::UnsupportedValue,
                 format!("spec.ipFamilies[{n}]"),
                 format!("unsupported IP family {family:?} (expected IPv4 or IPv6)"),
             );
@@ -186,21 +199,25 @@ fn cluster_ips(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<IpAd
     let single_ip = spec.cluster_ip.as_deref().unwrap_or_default();
     if list && !single_ip.is_empty() && texts.first().is_some_and(|first| first != single_ip) {
         let message = format!("{single_ip:?} differs from spec.clusterIPs[0], which is used");
-        report.warn("spec.clusterIP", message);
+        report.warn(ProblemCode::ContradictoryFields, "spec.clusterIP", message);
     }
     let mut found: Vec<IpAddr> = Vec::new();
     for (n, text) in texts.iter().enumerate() {
         let field =
             if list { format!("spec.clusterIPs[{n}]") } else { "spec.clusterIP".to_owned() };
-        let Some(ip) =
-            report.need(parse_address(text), &field, format!("invalid IP address {text:?}"))
-        else {
+        let Some(ip) = report.need(
+            parse_address(text),
+            ProblemCode::InvalidAddress,
+            &field,
+            format!("invalid IP address {text:?}"),
+        ) else {
             continue;
         };
         let family = IpFamily::of(ip);
         match spec.ip_families.get(n).map(String::as_str) {
             Some(named @ ("IPv4" | "IPv6")) if named != family.api_name() => {
                 report.warn(
+                    ProblemCode::ContradictoryFields,
                     field,
                     format!(
                         "{ip} is an {} address, but spec.ipFamilies[{n}] is {named:?}",
@@ -210,6 +227,7 @@ fn cluster_ips(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<IpAd
             }
             _ if found.iter().any(|other| IpFamily::of(*other) == family) => {
                 report.warn(
+                    ProblemCode::ContradictoryFields,
                     field,
                     format!("{ip} is a second {} address, ignored", family.api_name()),
                 );
@@ -229,7 +247,11 @@ struct Port {
 /// The usable entries of `spec.ports`.
 fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<Port> {
     if service.spec.ports.is_empty() {
-        report.warn("spec.ports", "empty: a Service needs at least one port");
+        report.warn(
+            ProblemCode::MissingField,
+            "spec.ports",
+            "empty: a Service needs at least one port",
+        );
     }
     let namespace: Arc<str> = service.metadata.namespace().into();
     let name: Arc<str> = service.metadata.name.as_str().into();
@@ -252,11 +274,15 @@ fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<P
                     .to_owned(),
                 name => format!("duplicate name {name:?} for one protocol, port skipped"),
             };
-            report.warn(field("name"), message);
+            report.warn(ProblemCode::DuplicatePort, field("name"), message);
             continue;
         }
         if !numbers.insert((port, protocol)) {
-            report.warn(field("port"), format!("duplicate port {port} for one protocol, skipped"));
+            report.warn(
+                ProblemCode::DuplicatePort,
+                field("port"),
+                format!("duplicate port {port} for one protocol, skipped"),
+            );
             continue;
         }
         names.insert((spec.name.as_str(), protocol));
@@ -277,7 +303,7 @@ fn usable_port(
     field: String,
     report: &mut ProblemCollector<'_>,
 ) -> Option<u16> {
-    let number = report.need(spec.port, &field, "missing")?;
+    let number = report.need(spec.port, ProblemCode::MissingField, &field, "missing")?;
     port_number(number, field, report).map(NonZeroU16::get)
 }
 
@@ -354,6 +380,7 @@ fn policy(text: Option<&str>, field: &str, report: &mut ProblemCollector<'_>) ->
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some(other) => {
             report.warn(
+                ProblemCode::UnsupportedValue,
                 field,
                 format!("unsupported policy {other:?} (expected Cluster or Local), using Cluster"),
             );
@@ -374,12 +401,17 @@ fn affinity(service: &Service, report: &mut ProblemCollector<'_>) -> Option<u32>
             let message = format!(
                 "invalid timeout {seconds} (expected 1 to {MAX_AFFINITY_SECONDS} seconds), using {DEFAULT_AFFINITY_SECONDS}"
             );
-            let seconds =
-                report.need(valid, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", message);
+            let seconds = report.need(
+                valid,
+                ProblemCode::InvalidAffinityTimeout,
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+                message,
+            );
             Some(seconds.unwrap_or(DEFAULT_AFFINITY_SECONDS))
         }
         Some(other) => {
             report.warn(
+                ProblemCode::UnsupportedValue,
                 "spec.sessionAffinity",
                 format!(
                     "unsupported session affinity {other:?} (expected None or ClientIP), using None"
@@ -396,7 +428,11 @@ fn load_balancing(service: &Service, report: &mut ProblemCollector<'_>) -> Optio
     if known.is_none() {
         let names = LoadBalancing::ALL.map(LoadBalancing::name).join(", ");
         let message = format!("unsupported load balancing {text:?}, ignored (use one of {names})");
-        report.warn(format!("metadata.annotations[{ANNOTATION}]"), message);
+        report.warn(
+            ProblemCode::UnsupportedValue,
+            format!("metadata.annotations[{ANNOTATION}]"),
+            message,
+        );
     }
     known
 }
@@ -422,7 +458,12 @@ fn external_ips(
         let ip = outside_address(text, &field, "an external IP", report)?;
         let message =
             format!("{ip} is not allowed by rulegen.externalIPs of the configuration, ignored");
-        let ip = report.need(Some(ip).filter(|ip| allowed.allow(*ip)), field, message)?;
+        let ip = report.need(
+            Some(ip).filter(|ip| allowed.allow(*ip)),
+            ProblemCode::ExternalIpNotAllowed,
+            field,
+            message,
+        )?;
         Some(ClaimedIp { ip, kind: ClaimKind::ExternalIp, index })
     };
     (0..).zip(texts).filter_map(usable).collect()
@@ -435,9 +476,18 @@ fn outside_address(
     what: &str,
     report: &mut ProblemCollector<'_>,
 ) -> Option<IpAddr> {
-    let ip = report.need(parse_address(text), field, format!("invalid IP address {text:?}"))?;
+    let ip = report.need(
+        parse_address(text),
+        ProblemCode::InvalidAddress,
+        field,
+        format!("invalid IP address {text:?}"),
+    )?;
     if let Some(special) = special_use(ip) {
-        report.warn(field, format!("{ip} cannot be {what}: it is {special}"));
+        report.warn(
+            ProblemCode::InvalidAddress,
+            field,
+            format!("{ip} cannot be {what}: it is {special}"),
+        );
         return None;
     }
     Some(ip)
@@ -457,6 +507,7 @@ fn load_balancer_ips(
             None | Some("" | "VIP") => {}
             Some(other) => {
                 report.warn(
+                    ProblemCode::UnsupportedValue,
                     field("ipMode"),
                     format!("unsupported ipMode {other:?} (expected VIP or Proxy), ignored"),
                 );
@@ -474,12 +525,12 @@ fn source_ranges(texts: &[String], report: &mut ProblemCollector<'_>) -> Vec<IpN
     let usable = |(n, text): (usize, &String)| {
         let field = format!("spec.loadBalancerSourceRanges[{n}]");
         let message = format!("invalid CIDR {text:?} (for example 203.0.113.0/24)");
-        report.need(parse_network(text.trim()), field, message)
+        report.need(parse_network(text.trim()), ProblemCode::InvalidNetwork, field, message)
     };
     let ranges: Vec<IpNet> = texts.iter().enumerate().filter_map(usable).collect();
     if ranges.is_empty() && !texts.is_empty() {
         let message = "no valid range, so all clients may use the load balancer";
-        report.warn("spec.loadBalancerSourceRanges", message);
+        report.warn(ProblemCode::SourceRangesOpen, "spec.loadBalancerSourceRanges", message);
     }
     ranges
 }

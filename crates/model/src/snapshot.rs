@@ -19,6 +19,7 @@ use crate::objects::{Objects, Sourced};
 use crate::options::SnapshotOptions;
 use crate::ownership::{ClaimFacts, ServicesByIp};
 use crate::problem::{ObjectName, Problem, ProblemCollector, Source};
+use crate::problem_code::ProblemCode;
 use crate::service::{CheckedService, checked_service};
 use crate::service_port::ServicePort;
 use rulegen_net::{IpFamily, parse_network};
@@ -233,7 +234,12 @@ pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNe
     let mut networks = Vec::new();
     for (n, text) in cidr.spec.cidrs.iter().enumerate() {
         let message = format!("invalid CIDR {text:?} (for example 10.96.0.0/16)");
-        networks.extend(report.need(parse_network(text), format!("spec.cidrs[{n}]"), message));
+        networks.extend(report.need(
+            parse_network(text),
+            ProblemCode::InvalidNetwork,
+            format!("spec.cidrs[{n}]"),
+            message,
+        ));
     }
     (networks, problems)
 }
@@ -328,7 +334,8 @@ where
             if matches!(kind, "Node" | "ServiceCIDR") { "" } else { metadata.namespace() };
         let message = format!("duplicate object, using the one from {}", used.source);
         let object = object_name(kind, namespace, metadata);
-        problems.push(Problem::warning("metadata.name", message).of(&unused.source, &object));
+        let problem = Problem::warning("metadata.name", message).code(ProblemCode::DuplicateObject);
+        problems.push(problem.of(&unused.source, &object));
     }
     distinct
 }

@@ -1,9 +1,9 @@
-//! The only file that uses a YAML library: reads a document as a JSON value, and writes a value as
-//! YAML.
+//! Reads a document as a JSON value, and writes a value as YAML.
 
 use std::io;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
@@ -13,12 +13,20 @@ use crate::document::MAX_DOCUMENT_BYTES;
 /// Maximum nesting of a document; a Service nests seven levels deep.
 const MAX_DEPTH: usize = 64;
 
-/// Reads one YAML document as a JSON value. The budget limits the expansion of aliases and the
-/// recursion of the parser; [`MAX_DOCUMENT_BYTES`] limits the size.
+/// Reads one YAML document as a JSON value.
 ///
 /// # Errors
 /// The syntax error and its position.
 pub fn yaml_value(text: &str) -> Result<Value, String> {
+    parse(text)
+}
+
+/// Reads one YAML document. The budget limits the expansion of aliases and the
+/// recursion of the parser; [`MAX_DOCUMENT_BYTES`] limits the size.
+///
+/// # Errors
+/// The syntax error and its position.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 64_000_000,
