@@ -18,6 +18,7 @@ mod common;
 mod bad_input;
 mod flows;
 mod golden;
+mod lint;
 mod packet_tests;
 mod transcripts;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let cases = [
         golden::cases(),
+        lint::cases(),
         flows::cases(),
         bad_input::cases(),
         packet_tests::cases(),

@@ -46,7 +46,7 @@ fn follow(
         }
         for &side in sides(glyph) {
             // There may be one space between a line and its name.
-            let adjacent = step(cell, side);
+            let adjacent = beyond_crossings(drawing, cell, side);
             let further = adjacent.filter(|_| side.0 == 0).and_then(|cell| step(cell, side));
             let name =
                 [adjacent, further].into_iter().flatten().find_map(|at| name_at(drawing, at));
@@ -60,6 +60,16 @@ fn follow(
         }
     }
     (from, to)
+}
+
+/// The next cell in a direction, without those where another line crosses.
+fn beyond_crossings(
+    drawing: &[Vec<char>],
+    cell: (usize, usize),
+    side: (isize, isize),
+) -> Option<(usize, usize)> {
+    let next = step(cell, side)?;
+    if glyph(drawing, next) == '╫' { beyond_crossings(drawing, next, side) } else { Some(next) }
 }
 
 fn sides(glyph: char) -> &'static [(isize, isize)] {

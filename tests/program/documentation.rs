@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::root;
+use crate::common::{root, rulegen, stdout};
 
 #[test]
 fn documentation_links_lead_to_existing_files_and_headings() {
@@ -33,6 +33,22 @@ fn documentation_names_existing_files_of_deploy() {
             assert!(root().join("deploy").join(path).exists(), "{}: {path}", page.display());
         }
     }
+}
+
+#[test]
+fn lint_codes_are_in_docs_with_severity_and_explanation() {
+    let text = fs::read_to_string(root().join("docs/linting.md")).unwrap();
+    let rows: BTreeSet<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let list = stdout(&rulegen(&root(), &["lint", "--list"]));
+    let lines: Vec<&str> = list.lines().collect();
+    let expected = lines.chunks(3).map(|lines| {
+        let (code, severity) = lines[0].split_once(" (").unwrap();
+        let severity = severity.trim_end_matches(')');
+        format!("| `{code}` | {severity} | {} |", lines[1].trim())
+    });
+    let expected: BTreeSet<String> = expected.collect();
+    assert!(expected.len() > 40);
+    assert_eq!(rows, expected.iter().map(String::as_str).collect());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod explain;
 mod hint;
 mod ignored;
 mod instead;
+mod lint;
 mod list;
 mod listen;
 mod objects;
@@ -33,6 +34,7 @@ pub(crate) use explain::{ExplainArgs, ExplainForm, SenderArgument};
 pub(crate) use hint::with_hint;
 pub(crate) use ignored::{IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use instead::{InsteadArgs, VersionArgs, VersionForm};
+pub(crate) use lint::{LintArgs, LintForm};
 pub(crate) use list::{ListArgs, ListForm, ServiceArg};
 pub(crate) use objects::ObjectsArgs;
 use shared::parse_table;
@@ -205,6 +207,14 @@ pub(crate) enum Command {
     /// kernel is not used, and no privileges are needed. Each failed case is printed with its explanation.
     #[command(after_long_help = exit_status::with("test", test::EXAMPLES))]
     Test(TestArgs),
+    /// Find what is wrong with manifests before they are applied, for CI
+    ///
+    /// Checks Services, EndpointSlices, Nodes and ServiceCIDRs: invalid, unknown and deprecated fields,
+    /// addresses and ports that two Services claim, ports without endpoints, source ranges that allow
+    /// nobody, and what kube-proxy would ignore. Manifests need no cluster IPs. The kernel is not used,
+    /// and no privileges are needed. docs/linting.md explains all codes.
+    #[command(after_long_help = exit_status::with("lint", lint::EXAMPLES))]
+    Lint(LintArgs),
     /// Trace live packets through the rules (nftables mode)
     ///
     /// Prints each rule that a packet matches, also in other tables, its Service, the chosen endpoint,
@@ -300,6 +310,7 @@ impl Cli {
             Some(Command::List(args)) => (&args.log, 0),
             Some(Command::Explain(args)) => (&args.log, 0),
             Some(Command::Test(args)) => (&args.log, 0),
+            Some(Command::Lint(args)) => (&args.log, 0),
             Some(Command::Trace(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             Some(Command::Doctor(args)) => (&args.log, 0),
@@ -335,6 +346,7 @@ impl Command {
             Command::Doctor(args) => args.proxy.unsupported(),
             Command::Agent(args) => args.proxy.unsupported(),
             Command::Test(_)
+            | Command::Lint(_)
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)
@@ -353,6 +365,7 @@ impl Command {
             Command::Doctor(args) => args.ignored.given(),
             Command::Agent(_)
             | Command::Test(_)
+            | Command::Lint(_)
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)

@@ -1,14 +1,15 @@
 //! Reads files, folders and standard input into a snapshot.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use rulegen::has_errors;
 use rulegen_config::ProxyConfig;
 use rulegen_model::{
-    Host, IfEmpty, Objects, Problem, Severity, Snapshot, Source, is_manifest, read_manifest,
+    Host, IfEmpty, Objects, Problem, ProblemCode, Severity, Snapshot, Source, is_manifest,
+    read_manifest,
 };
 
 use crate::args::{InputArgs, ProxyArgs};
@@ -101,6 +102,27 @@ fn some_of(names: &[&str]) -> String {
     format!("{}{rest}", some.join(", "))
 }
 
+/// The name and content of each file of a path, or why it cannot be read.
+pub(crate) fn read_contents(path: &Path) -> Vec<(String, Result<Vec<u8>, String>)> {
+    if path.as_os_str() == "-" {
+        let mut content = Vec::new();
+        let read = io::stdin().lock().read_to_end(&mut content);
+        return vec![("-".to_owned(), read.map(|_| content).map_err(|error| error.to_string()))];
+    }
+    let named = |path: &Path, content| (path.display().to_string(), content);
+    let read = |path: &PathBuf| named(path, std::fs::read(path).map_err(|error| error.to_string()));
+    if !path.is_dir() {
+        return vec![read(&path.to_owned())];
+    }
+    match manifests_in(path) {
+        Ok(files) if files.is_empty() => vec![named(path, Err(NO_MANIFEST.to_owned()))],
+        Ok(files) => files.iter().map(read).collect(),
+        Err(error) => vec![named(path, Err(error.to_string()))],
+    }
+}
+
+const NO_MANIFEST: &str = "no *.yaml, *.yml or *.json file in this folder";
+
 pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     if path.as_os_str() == "-" {
         return read_manifest("-", io::stdin().lock(), objects);
@@ -110,11 +132,7 @@ pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     }
     match manifests_in(path) {
         Ok(files) if files.is_empty() => {
-            vec![problem(
-                path,
-                Severity::Incomplete,
-                "no *.yaml, *.yml or *.json file in this folder".to_owned(),
-            )]
+            vec![problem(path, Severity::Incomplete, NO_MANIFEST.to_owned())]
         }
         Ok(files) => files.iter().flat_map(|file| read_file(file, objects)).collect(),
         Err(error) => vec![unreadable(path, &error)],
@@ -155,5 +173,5 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
 
 fn problem(path: &Path, severity: Severity, message: String) -> Problem {
     let source = Source { file: path.display().to_string().into(), document: 1 };
-    Problem::new(severity, message).at(&source)
+    Problem::new(severity, message).code(ProblemCode::UnreadableInput).at(&source)
 }

@@ -1,5 +1,6 @@
 //! Codes of findings.
 
+use rulegen_model::ProblemCode;
 use serde::Serialize;
 
 /// The kind of a finding. In JSON it is the name in kebab-case (`node-port-in-use`), which is stable
@@ -79,8 +80,6 @@ pub enum FindingCode {
     NoRules,
     /// The rules differ from the objects.
     OutOfSync,
-    /// A Service exceeds the maximum size.
-    ServiceTooLarge,
     /// The agent left out a Service.
     ServiceLeftOut,
     /// The agent left out more Services than it lists.
@@ -89,32 +88,19 @@ pub enum FindingCode {
     AffinitySetNearlyFull,
     /// A list of clients for session affinity in iptables mode is at least 95 % full.
     AffinityListNearlyFull,
-    /// A service port has no EndpointSlice.
-    NoEndpointSlice,
-    /// The EndpointSlices have no endpoints.
-    EmptyEndpointSlices,
-    /// No endpoint has the port.
-    NoSuchEndpointPort,
-    /// No endpoint is ready.
-    NoReadyEndpoints,
-    /// Only terminating endpoints are left.
-    OnlyTerminatingEndpoints,
-    /// No endpoint is on this node, where the traffic policy is Local.
-    NoLocalEndpoints,
     /// No Node has the name that rulegen uses for this node.
     NodeNotFound,
     /// No pod network is known, which Services with policy Local need.
     PodNetworkUnset,
     /// Pods are outside the configured pod network.
     PodsOutsidePodNetwork,
-    /// Several Services claim one address and port.
-    FrontendConflict,
     /// A process listens on a node address that a Service uses.
     NodeAddressInUse,
     /// A process listens on a node port.
     NodePortInUse,
     /// A process listens on a healthCheckNodePort.
     HealthCheckNodePortInUse,
-    /// The kernel may assign node ports to outgoing connections.
-    NodePortsEphemeral,
+    /// A problem with the cluster's objects, which `rulegen lint` finds in manifests too.
+    #[serde(untagged)]
+    Object(ProblemCode),
 }

@@ -1,20 +1,11 @@
 //! Findings and results of checks.
 
+use rulegen_lint::LintFinding;
 use serde::Serialize;
 
 use crate::code::FindingCode;
 
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum FindingSeverity {
-    /// Not a fault, but worth knowing.
-    Note,
-    /// Some traffic may fail.
-    Warning,
-    /// Traffic fails, or will fail.
-    Error,
-}
+pub use rulegen_lint::FindingSeverity;
 
 /// A problem found by a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,6 +45,14 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self { code, severity, what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// A finding about the cluster's objects.
+impl From<LintFinding> for Finding {
+    fn from(finding: LintFinding) -> Self {
+        let LintFinding { code, severity, what, remedy, .. } = finding;
+        Self { code: FindingCode::Object(code), severity, what, remedy }
     }
 }
 

@@ -161,14 +161,7 @@ pub fn service_condition(worst: Option<Availability>) -> ServiceCondition {
 
 /// The code in JSON of the reason for missing endpoints. Its text is the reason's `Display`.
 pub fn unavailability_code(why: &UnavailableReason) -> &'static str {
-    match why {
-        UnavailableReason::NoSlice => "no-endpoint-slice",
-        UnavailableReason::EmptySlices => "empty-endpoint-slices",
-        UnavailableReason::NoSuchPort { .. } => "no-such-endpoint-port",
-        UnavailableReason::NoneReady { .. } => "no-ready-endpoints",
-        UnavailableReason::OnlyTerminating { .. } => "only-terminating-endpoints",
-        UnavailableReason::NoneLocal { .. } => Code::NoLocalEndpoints.as_str(),
-    }
+    why.code().name()
 }
 
 /// The code in JSON and the text of the reason why an endpoint gets no traffic.

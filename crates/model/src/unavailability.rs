@@ -6,6 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::availability::{Availability, LocalPolicyScope};
 use crate::endpoint_slice::Slice;
 use crate::objects::Objects;
+use crate::problem_code::ProblemCode;
 use crate::service_port::ServicePort;
 use crate::snapshot::{Snapshot, checked_slice};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
@@ -154,6 +155,18 @@ fn port_text(name: &str, protocol: Protocol) -> String {
 }
 
 impl UnavailableReason {
+    /// The code of the problem.
+    pub fn code(&self) -> ProblemCode {
+        match self {
+            UnavailableReason::NoSlice => ProblemCode::NoEndpointSlice,
+            UnavailableReason::EmptySlices => ProblemCode::EmptyEndpointSlices,
+            UnavailableReason::NoSuchPort { .. } => ProblemCode::NoSuchEndpointPort,
+            UnavailableReason::NoneReady { .. } => ProblemCode::NoReadyEndpoints,
+            UnavailableReason::OnlyTerminating { .. } => ProblemCode::OnlyTerminatingEndpoints,
+            UnavailableReason::NoneLocal { .. } => ProblemCode::NoLocalEndpoints,
+        }
+    }
+
     /// Whether all traffic is affected. Otherwise some traffic still has endpoints, or terminating
     /// endpoints still serve it.
     pub fn is_whole(&self) -> bool {

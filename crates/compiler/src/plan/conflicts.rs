@@ -39,10 +39,16 @@ pub struct Contender {
 /// All frontends of a snapshot that several Services claim, ordered by address and port.
 pub fn conflicts(snapshot: &Snapshot, config: &ProxyConfig) -> Vec<FrontendConflict> {
     let mut conflicts = conflicts_of_family(snapshot, config, IpFamily::Ipv4);
+    let at_node = conflicts.iter().enumerate().filter_map(|(n, of)| Some((node_port(of)?, n)));
+    let at_node: BTreeMap<(u16, Protocol), usize> = at_node.collect();
     for conflict in conflicts_of_family(snapshot, config, IpFamily::Ipv6) {
-        match conflicts.iter_mut().find(|other| are_one(other, &conflict)) {
-            Some(other) => other.families.extend(conflict.families),
-            None => conflicts.push(conflict),
+        let same_port = node_port(&conflict).and_then(|port| at_node.get(&port));
+        match same_port.and_then(|n| conflicts.get_mut(*n)) {
+            // They differ only in the family.
+            Some(other) if other.contenders == conflict.contenders => {
+                other.families.extend(conflict.families);
+            }
+            _ => conflicts.push(conflict),
         }
     }
     conflicts.sort_by(|a, b| {
@@ -55,13 +61,12 @@ pub fn conflicts(snapshot: &Snapshot, config: &ProxyConfig) -> Vec<FrontendConfl
     conflicts
 }
 
-/// Whether two conflicts are about the same node port and differ only in the IP family.
-fn are_one(one: &FrontendConflict, other: &FrontendConflict) -> bool {
-    let place = |of: &FrontendConflict| match of.frontend.address {
+/// The node port that a conflict is about.
+fn node_port(conflict: &FrontendConflict) -> Option<(u16, Protocol)> {
+    match conflict.frontend.address {
         FrontendAddress::Ip(_) => None,
-        FrontendAddress::Node(_) => Some((of.frontend.port, of.frontend.protocol)),
-    };
-    place(one).is_some() && place(one) == place(other) && one.contenders == other.contenders
+        FrontendAddress::Node(_) => Some((conflict.frontend.port, conflict.frontend.protocol)),
+    }
 }
 
 fn conflicts_of_family(

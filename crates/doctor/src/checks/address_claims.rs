@@ -1,120 +1,16 @@
 //! Finds addresses and ports that several Services claim.
 
 use crate::error::FactResult;
-use rulegen_compiler::{FrontendConflict, conflicts};
-use rulegen_net::{FrontendAddress, FrontendKind};
+use rulegen_compiler::conflicts;
+use rulegen_lint::frontend_conflict;
 
-use crate::code::FindingCode;
-use crate::finding::{CheckResult, Finding};
+use crate::finding::CheckResult;
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
-        Ok(CheckResult::Found(check(&conflicts(&cluster.snapshot, node.config()))))
+        let conflicts = conflicts(&cluster.snapshot, node.config());
+        let findings = conflicts.iter().filter_map(|conflict| frontend_conflict(conflict, true));
+        Ok(CheckResult::Found(findings.map(Into::into).collect()))
     })
-}
-
-fn check(conflicts: &[FrontendConflict]) -> Vec<Finding> {
-    conflicts.iter().filter_map(finding).collect()
-}
-
-fn finding(conflict: &FrontendConflict) -> Option<Finding> {
-    let FrontendConflict { frontend, families, contenders } = conflict;
-    let (first, others) = contenders.split_first()?;
-    let protocol = frontend.protocol.api_name();
-    let over = match (frontend.address, families.as_slice()) {
-        (FrontendAddress::Node(_), [family]) => format!("{protocol}, {}", family.api_name()),
-        _ => protocol.to_owned(),
-    };
-    let place = match frontend.socket() {
-        Some(socket) => socket.to_string(),
-        None => format!("node port {}", frontend.port),
-    };
-    let outcome = outcome(conflict);
-    let list = |words: Vec<String>| words.join(" and ");
-    let losers = list(others.iter().map(ToString::to_string).collect());
-    let remedy = others
-        .iter()
-        .map(|other| format!("give Service {} another {}", other.port, other.kind.field()));
-    Some(Finding::warning(
-        FindingCode::FrontendConflict,
-        format!("{place} ({over}) is claimed by {first} and by {losers}: {outcome}"),
-        list(remedy.collect()),
-    ))
-}
-
-/// The outcome for the traffic.
-fn outcome(conflict: &FrontendConflict) -> &'static str {
-    let contenders = &conflict.contenders;
-    let is_health_check = |kind| kind == FrontendKind::HealthCheckNodePort;
-    if contenders.first().is_some_and(|first| first.forwards) {
-        "the first Service gets the traffic (first by name with endpoints)"
-    } else if contenders.iter().all(|contender| is_health_check(contender.kind)) {
-        "health checks are answered for the first Service"
-    } else if contenders.iter().any(|contender| is_health_check(contender.kind)) {
-        "health checks may be rejected"
-    } else {
-        "traffic is rejected because no Service has endpoints"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rulegen_compiler::Contender;
-    use rulegen_net::{Frontend, IpFamily, Protocol, ServicePortName};
-
-    use super::*;
-
-    fn contender(service: &str, kind: FrontendKind, forwards: bool) -> Contender {
-        let port = ServicePortName {
-            namespace: "default".into(),
-            service: service.into(),
-            port: "".into(),
-            protocol: Protocol::Tcp,
-        };
-        Contender { port, kind, forwards }
-    }
-
-    fn conflict(families: &[IpFamily], contenders: [Contender; 2]) -> FrontendConflict {
-        let (families, contenders) = (families.to_vec(), contenders.to_vec());
-        let frontend = Frontend::node_port(families[0], Protocol::Tcp, 30000);
-        FrontendConflict { frontend, families, contenders }
-    }
-
-    #[test]
-    fn address_conflict_names_the_winner_and_the_field_to_change() {
-        let contenders = [("b", true), ("a", false)]
-            .map(|(name, has)| contender(name, FrontendKind::NodePort, has));
-        let found = check(&[conflict(&IpFamily::BOTH, contenders.clone())]);
-        let [finding] = &found[..] else { panic!("expected one finding") };
-        assert_eq!(
-            finding.what,
-            "node port 30000 (TCP) is claimed by Service default/b (spec.ports[].nodePort) and by \
-             Service default/a (spec.ports[].nodePort): the first Service gets the traffic (first by \
-             name with endpoints)"
-        );
-        assert_eq!(finding.remedy, "give Service default/a another spec.ports[].nodePort");
-        let found = check(&[conflict(&[IpFamily::Ipv6], contenders)]);
-        assert!(found[0].what.starts_with("node port 30000 (TCP, IPv6) is claimed"), "{found:?}");
-    }
-
-    #[test]
-    fn address_conflict_without_endpoints_has_no_winner() {
-        for (kinds, end) in [
-            ([FrontendKind::NodePort; 2], "traffic is rejected because no Service has endpoints"),
-            (
-                [FrontendKind::HealthCheckNodePort; 2],
-                "health checks are answered for the first Service",
-            ),
-            (
-                [FrontendKind::NodePort, FrontendKind::HealthCheckNodePort],
-                "health checks may be rejected",
-            ),
-        ] {
-            let [first, second] = kinds;
-            let contenders = [contender("a", first, false), contender("b", second, false)];
-            let found = check(&[conflict(&IpFamily::BOTH, contenders)]);
-            assert!(found[0].what.ends_with(&format!(": {end}")), "{found:?}");
-        }
-    }
 }

@@ -1,11 +1,9 @@
 //! Finds node ports that the kernel may assign to outgoing connections (net.ipv4.ip_local_port_range).
 //! A process then has the port, and the agent cannot listen on a healthCheckNodePort.
 
-use std::collections::BTreeMap;
-
 use crate::error::FactResult;
-use rulegen_model::Snapshot;
-use rulegen_net::IpFamily;
+use rulegen_lint::{EphemeralNodePort, ephemeral_node_ports};
+use rulegen_model::ProblemCode;
 use rulegen_os::sysctl::LocalPorts;
 
 use crate::code::FindingCode;
@@ -17,35 +15,25 @@ const NAMED: usize = 3;
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
-        let node_ports = node_ports(&cluster.snapshot);
-        Ok(CheckResult::Found(check(&node_ports, &LocalPorts::read()?).into_iter().collect()))
+        let ephemeral = LocalPorts::read()?;
+        let assigned = ephemeral_node_ports(&cluster.snapshot, |port| ephemeral.assigns(port));
+        Ok(CheckResult::Found(check(&assigned, &ephemeral).into_iter().collect()))
     })
 }
 
-/// The node ports, each with its Service.
-fn node_ports(snapshot: &Snapshot) -> BTreeMap<u16, String> {
-    let mut node_ports = BTreeMap::new();
-    let ports = IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
-    for port in ports {
-        let name = &port.name;
-        if let Some(number) = port.node_port {
-            node_ports.entry(number.get()).or_insert_with(|| format!("Service {name}"));
-        }
-        if let Some(number) = port.health_check_node_port {
-            node_ports.entry(number.get()).or_insert_with(|| {
-                format!("Service {}/{}, healthCheckNodePort", name.namespace, name.service)
-            });
+/// What the finding says about a node port.
+fn words(EphemeralNodePort { number, port, is_health_check }: &EphemeralNodePort) -> String {
+    match is_health_check {
+        false => format!("{number} (Service {port})"),
+        true => {
+            format!("{number} (Service {}/{}, healthCheckNodePort)", port.namespace, port.service)
         }
     }
-    node_ports
 }
 
-fn check(node_ports: &BTreeMap<u16, String>, ephemeral: &LocalPorts) -> Option<Finding> {
-    let assigned: Vec<(&u16, &String)> =
-        node_ports.iter().filter(|(port, _)| ephemeral.assigns(**port)).collect();
-    let ((first, _), (last, _)) = (assigned.first()?, assigned.last()?);
-    let mut named: Vec<String> =
-        assigned.iter().take(NAMED).map(|(port, service)| format!("{port} ({service})")).collect();
+fn check(assigned: &[EphemeralNodePort], ephemeral: &LocalPorts) -> Option<Finding> {
+    let (first, last) = (assigned.first()?.number, assigned.last()?.number);
+    let mut named: Vec<String> = assigned.iter().take(NAMED).map(words).collect();
     let more = assigned.len().saturating_sub(NAMED);
     if more > 0 {
         named.push(format!("and {more} more"));
@@ -59,7 +47,7 @@ fn check(node_ports: &BTreeMap<u16, String>, ephemeral: &LocalPorts) -> Option<F
         .chain([all])
         .collect();
     Some(Finding::note(
-        FindingCode::NodePortsEphemeral,
+        FindingCode::Object(ProblemCode::NodePortsEphemeral),
         format!(
             "the kernel may use node ports {} for outgoing connections, because they are in \
              net.ipv4.ip_local_port_range ({start}-{end}): a process then has the port, and a \
@@ -76,13 +64,28 @@ fn check(node_ports: &BTreeMap<u16, String>, ephemeral: &LocalPorts) -> Option<F
 
 #[cfg(test)]
 mod tests {
+    use rulegen_net::{Protocol, ServicePortName};
+
     use super::*;
 
     #[test]
     fn node_port_in_ephemeral_range_is_a_note_unless_reserved() {
         let ports = [30_080, 31_000, 31_001, 32_000, 32_768];
-        let ports = ports.map(|port| (port, format!("Service default/web:{port}"))).into();
-        let found = |range, reserved| check(&ports, &LocalPorts { range, reserved });
+        let port = |number: u16| EphemeralNodePort {
+            number,
+            port: ServicePortName {
+                namespace: "default".into(),
+                service: "web".into(),
+                port: number.to_string().into(),
+                protocol: Protocol::Tcp,
+            },
+            is_health_check: false,
+        };
+        let found = |range, reserved| {
+            let ephemeral = LocalPorts { range, reserved };
+            let assigned = ports.into_iter().filter(|port| ephemeral.assigns(*port)).map(port);
+            check(&assigned.collect::<Vec<_>>(), &ephemeral)
+        };
         assert_eq!(found(32_769..=60_999, vec![]), None);
         assert_eq!(found(32_768..=60_999, vec![32_768..=32_768]), None);
         let finding = found(1_024..=65_535, vec![30_080..=30_080, 6_443..=6_443]).unwrap();

@@ -1,0 +1,93 @@
+//! Service ports without endpoints.
+
+use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason};
+
+use crate::finding::{FindingSeverity, LintFinding};
+
+/// The finding about a service port without usable endpoints on a node.
+pub fn unavailable(unavailability: &Unavailability) -> LintFinding {
+    let Unavailability { port, why, .. } = unavailability;
+    LintFinding::new(why.code(), severity(why), unavailability.to_string(), why.remedy(port))
+}
+
+fn severity(why: &UnavailableReason) -> FindingSeverity {
+    match why {
+        // No node has the traffic.
+        UnavailableReason::NoneLocal { elsewhere: 0, .. } => FindingSeverity::Warning,
+        // Load balancers skip such nodes, and terminating endpoints still serve.
+        UnavailableReason::NoneLocal { scope: LocalPolicyScope::External, .. }
+        | UnavailableReason::OnlyTerminating { .. } => FindingSeverity::Note,
+        UnavailableReason::NoneLocal { .. }
+        | UnavailableReason::NoSlice
+        | UnavailableReason::EmptySlices
+        | UnavailableReason::NoSuchPort { .. }
+        | UnavailableReason::NoneReady { .. } => FindingSeverity::Warning,
+    }
+}
+
+/// The finding about a service port in the whole cluster. `None` if it has endpoints on some nodes.
+pub(crate) fn unavailable_anywhere(unavailability: &Unavailability) -> Option<LintFinding> {
+    let (traffic, field) = match unavailability.why {
+        UnavailableReason::NoneLocal { elsewhere: 0, scope, .. } => match scope {
+            LocalPolicyScope::Internal => {
+                ("traffic to its cluster IP", "internalTrafficPolicy is Local")
+            }
+            LocalPolicyScope::External => {
+                ("traffic from outside", "externalTrafficPolicy is Local")
+            }
+            LocalPolicyScope::Both => {
+                ("all traffic", "internalTrafficPolicy and externalTrafficPolicy are Local")
+            }
+        },
+        UnavailableReason::NoneLocal { .. } => return None,
+        _ => return Some(unavailable(unavailability)),
+    };
+    let Unavailability { port, family, .. } = unavailability;
+    let what = format!(
+        "Service {port} ({}) has no endpoint on any node for {traffic}: {field}, and the endpoints \
+         have no nodeName",
+        family.api_name()
+    );
+    Some(LintFinding { what, ..unavailable(unavailability) })
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_model::ProblemCode;
+    use rulegen_net::{IpFamily, Protocol, ServicePortName};
+
+    use super::*;
+
+    fn found(why: UnavailableReason) -> Unavailability {
+        let port = ServicePortName {
+            namespace: "default".into(),
+            service: "web".into(),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+        };
+        Unavailability { port, family: IpFamily::Ipv4, why }
+    }
+
+    #[test]
+    fn missing_endpoints_are_a_warning_or_a_note_with_policy_local() {
+        let finding = unavailable(&found(UnavailableReason::NoSlice));
+        assert_eq!(finding.code, ProblemCode::NoEndpointSlice);
+        assert_eq!(finding.severity, FindingSeverity::Warning);
+        assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
+        assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
+        let local = |elsewhere, scope| {
+            found(UnavailableReason::NoneLocal { elsewhere, without_node: 1, scope })
+        };
+        let external = unavailable(&local(1, LocalPolicyScope::External));
+        assert_eq!(external.severity, FindingSeverity::Note);
+        assert!(external.remedy.starts_with("run a pod on this node"), "{external:?}");
+        let internal = unavailable(&local(1, LocalPolicyScope::Internal));
+        assert_eq!(internal.severity, FindingSeverity::Warning);
+        for scope in [LocalPolicyScope::External, LocalPolicyScope::Both] {
+            assert_eq!(unavailable(&local(0, scope)).severity, FindingSeverity::Warning);
+            assert_eq!(unavailable_anywhere(&local(1, scope)), None);
+            let anywhere = unavailable_anywhere(&local(0, scope)).unwrap();
+            assert!(anywhere.what.contains("on any node"), "{anywhere:?}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Findings.
+
+use rulegen_model::{ObjectName, ProblemCode, Source};
+use serde::Serialize;
+
+/// The severity of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FindingSeverity {
+    /// Not a fault, but worth knowing.
+    Note,
+    /// Some traffic may fail.
+    Warning,
+    /// Traffic fails, or will fail.
+    Error,
+}
+
+impl FindingSeverity {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            FindingSeverity::Note => "note",
+            FindingSeverity::Warning => "warning",
+            FindingSeverity::Error => "error",
+        }
+    }
+}
+
+/// Something wrong with the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LintFinding {
+    /// The kind of problem, for programs.
+    pub code: ProblemCode,
+    /// How bad it is.
+    pub severity: FindingSeverity,
+    /// The file and document, if known.
+    pub source: Option<Source>,
+    /// The line in the file, starting at 1, if known.
+    pub line: Option<usize>,
+    /// The object, if known.
+    pub object: Option<ObjectName>,
+    /// Path of the field: `spec.ports[0].port`.
+    pub field: Option<String>,
+    /// The problem, in one sentence.
+    pub what: String,
+    /// A fix: a field to change or a command to run.
+    pub remedy: String,
+}
+
+impl LintFinding {
+    /// A finding without place, object and field.
+    pub(crate) fn new(
+        code: ProblemCode,
+        severity: FindingSeverity,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let (what, remedy) = (what.into(), remedy.into());
+        Self { code, severity, source: None, line: None, object: None, field: None, what, remedy }
+    }
+
+    /// Sets the object.
+    pub(crate) fn about(self, object: &ObjectName) -> Self {
+        Self { object: Some(object.clone()), ..self }
+    }
+
+    /// Sets the field.
+    pub(crate) fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// Sets the file and document.
+    pub(crate) fn at(self, source: Option<&Source>) -> Self {
+        Self { source: source.cloned(), ..self }
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs all checks.
+
+use std::collections::{HashMap, HashSet};
+
+use rulegen_config::ProxyConfig;
+use rulegen_model::{
+    Host, IfEmpty, ObjectName, Objects, Problem, ProblemCode, Severity, Snapshot, Source,
+    read_manifest, snapshot,
+};
+
+use crate::documents::{self, LintDocument};
+use crate::fields;
+use crate::finding::LintFinding;
+use crate::ignores::Ignores;
+use crate::lint_file::LintFile;
+use crate::object_index::locate;
+use crate::placeholders;
+use crate::references;
+use crate::rule::rule;
+use crate::services::ServiceIndex;
+
+/// All findings about files, ordered by file and line, without those that are ignored.
+pub fn lint(files: &[LintFile], config: &ProxyConfig) -> Vec<LintFinding> {
+    let documents: Vec<LintDocument> = files.iter().flat_map(documents::of_file).collect();
+    let (mut ignores, mut findings) = Ignores::of_comments(&documents);
+    let LintInput { objects, snapshot, problems, outside } = read(files, config);
+    let invalid: HashSet<(Source, ObjectName)> = problems.iter().filter_map(invalid).collect();
+    findings.extend(problems.into_iter().map(of_problem).chain(outside));
+    findings.extend(ServiceIndex::of(&objects).findings(&objects, &snapshot, config));
+    findings.extend(references::unknown_services(&objects));
+    findings.extend(references::unknown_nodes(&objects));
+    for document in &documents {
+        let of_fields = fields::check(document, &mut ignores).into_iter();
+        // Reading reports a wrong type too, if it is of a field that it uses.
+        findings.extend(of_fields.filter(|finding| {
+            let place = finding.source.clone().zip(finding.object.clone());
+            finding.code != ProblemCode::InvalidObject
+                || place.is_none_or(|place| !invalid.contains(&place))
+        }));
+    }
+    findings.retain(|finding| !ignores.contain(finding));
+    locate(&mut findings, &documents);
+    sorted(findings, files)
+}
+
+struct LintInput {
+    /// The objects, each Service with a cluster IP.
+    objects: Objects,
+    snapshot: Snapshot,
+    problems: Vec<Problem>,
+    /// The cluster IPs that are in no ServiceCIDR.
+    outside: Vec<LintFinding>,
+}
+
+fn read(files: &[LintFile], config: &ProxyConfig) -> LintInput {
+    let (mut objects, mut problems) = (Objects::default(), Vec::new());
+    for LintFile { name, content } in files {
+        match content {
+            Ok(content) => problems.extend(read_manifest(name, content.as_slice(), &mut objects)),
+            Err(error) => problems.push(unreadable(name, error)),
+        }
+    }
+    problems.extend(objects.complete(IfEmpty::Allow));
+    let options = config.snapshot_options();
+    let (mut of_objects, mut found) = snapshot(&objects, &options, &Host::default());
+    let outside = references::cluster_ips_outside(&objects, &of_objects.service_cidrs);
+    if objects.services.iter().any(|service| placeholders::is_unassigned(&service.object)) {
+        let is_missing = |of: &Problem| of.code == Some(ProblemCode::ClusterIpMissing);
+        let missing = found.into_iter().filter(is_missing);
+        problems.extend(missing.map(|of| Problem { message: UNASSIGNED.to_owned(), ..of }));
+        placeholders::assign(&mut objects);
+        (of_objects, found) = snapshot(&objects, &options, &Host::default());
+    }
+    // The snapshot has these too.
+    found.retain(|problem| problem.code != Some(ProblemCode::ServiceTooLarge));
+    problems.extend(found);
+    LintInput { objects, snapshot: of_objects, problems, outside }
+}
+
+/// A Service without cluster IP is not skipped here.
+const UNASSIGNED: &str = "missing: the API server assigns it";
+
+fn unreadable(name: &str, error: &str) -> Problem {
+    let source = Source { file: name.into(), document: 1 };
+    let problem = Problem::new(Severity::Error, format!("cannot read file: {error}"));
+    problem.code(ProblemCode::UnreadableInput).at(&source)
+}
+
+/// The document and object of a problem, if the object has a value of a wrong type.
+fn invalid(problem: &Problem) -> Option<(Source, ObjectName)> {
+    let is_invalid = problem.code == Some(ProblemCode::InvalidObject);
+    problem.source.clone().zip(problem.object.clone()).filter(|_| is_invalid)
+}
+
+fn of_problem(problem: Problem) -> LintFinding {
+    let Problem { source, object, field, message, code, .. } = problem;
+    // All problems of manifests have a code.
+    let rule = rule(code.unwrap_or(ProblemCode::InvalidDocument));
+    let finding = LintFinding::new(rule.code, rule.severity, message, rule.remedy);
+    LintFinding { source, object, field, ..finding }
+}
+
+/// Orders by file as given, then by line.
+fn sorted(mut findings: Vec<LintFinding>, files: &[LintFile]) -> Vec<LintFinding> {
+    let numbered = files.iter().enumerate();
+    let numbers: HashMap<&str, usize> = numbered.map(|(n, file)| (&*file.name, n)).collect();
+    findings.sort_by_cached_key(|finding| {
+        let name = finding.source.as_ref().map(|source| &*source.file);
+        let file = name.and_then(|name| numbers.get(name));
+        (file, finding.line, finding.code, finding.field.clone(), finding.what.clone())
+    });
+    findings.dedup();
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a code, a problem could neither be ignored nor explained.
+    #[test]
+    fn every_problem_of_reading_has_a_code() {
+        let text = include_str!("../../../tests/bad-input.txt");
+        let manifests = text.split("<<< manifest\n").skip(1).enumerate();
+        let files = manifests.map(|(n, rest)| LintFile {
+            name: n.to_string(),
+            content: Ok(rest.split("\n>>>").next().unwrap_or_default().as_bytes().to_vec()),
+        });
+        let LintInput { problems, .. } = read(&files.collect::<Vec<_>>(), &ProxyConfig::default());
+        assert!(problems.len() > 20, "{problems:?}");
+        let without: Vec<Problem> = problems.into_iter().filter(|of| of.code.is_none()).collect();
+        assert_eq!(without, []);
+    }
+}
