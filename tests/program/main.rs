@@ -13,9 +13,11 @@
 mod common;
 
 mod bad_input;
+mod ci_files;
 mod command_line;
 mod deploy;
 mod documentation;
+mod golden;
 mod kube_proxy_flags;
 mod man;
 mod packet_tests;

@@ -5,6 +5,7 @@ mod choice;
 mod doctor;
 mod exit_status;
 mod explain;
+mod golden;
 mod hint;
 mod ignored;
 mod instead;
@@ -31,6 +32,7 @@ pub(crate) use choice::Given;
 pub(crate) use doctor::CHECK_NAMES;
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{ExplainArgs, ExplainForm, SenderArgument};
+pub(crate) use golden::GoldenArgs;
 pub(crate) use hint::with_hint;
 pub(crate) use ignored::{IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use instead::{InsteadArgs, VersionArgs, VersionForm};
@@ -215,6 +217,14 @@ pub(crate) enum Command {
     /// and no privileges are needed. docs/linting.md explains all codes.
     #[command(after_long_help = exit_status::with("lint", lint::EXAMPLES))]
     Lint(LintArgs),
+    /// Keep the rules of nodes as files, and show how a change of manifests changes them, for CI
+    ///
+    /// DIR has a file golden.yaml that names manifests, nodes and configurations. The rules of each node
+    /// with each configuration, in both modes, are kept as files in DIR/rules, which are committed with
+    /// the manifests. --check prints what changes by Service. The kernel is not used, and no privileges
+    /// are needed.
+    #[command(after_long_help = exit_status::with("golden", golden::EXAMPLES))]
+    Golden(GoldenArgs),
     /// Trace live packets through the rules (nftables mode)
     ///
     /// Prints each rule that a packet matches, also in other tables, its Service, the chosen endpoint,
@@ -311,6 +321,7 @@ impl Cli {
             Some(Command::Explain(args)) => (&args.log, 0),
             Some(Command::Test(args)) => (&args.log, 0),
             Some(Command::Lint(args)) => (&args.log, 0),
+            Some(Command::Golden(args)) => (&args.log, 0),
             Some(Command::Trace(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             Some(Command::Doctor(args)) => (&args.log, 0),
@@ -347,6 +358,7 @@ impl Command {
             Command::Agent(args) => args.proxy.unsupported(),
             Command::Test(_)
             | Command::Lint(_)
+            | Command::Golden(_)
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)
@@ -366,6 +378,7 @@ impl Command {
             Command::Agent(_)
             | Command::Test(_)
             | Command::Lint(_)
+            | Command::Golden(_)
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)

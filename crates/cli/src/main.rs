@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Test(args) => commands::test::run(&args),
         Command::Lint(args) => commands::lint::run(&args),
+        Command::Golden(args) => commands::golden::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Trace(args) => commands::trace::run(&args),
         Command::Agent(args) => commands::agent::run(&args),

@@ -98,14 +98,17 @@ impl<'a> ServiceIndex<'a> {
 
     /// A finding for each Service that does not get the traffic.
     fn conflict(&self, conflict: &FrontendConflict) -> Vec<LintFinding> {
-        let Some(finding) = frontend_conflict(conflict, self.has_controlled_slices) else {
-            return Vec::new();
+        let Some((winner, losers)) = conflict.contenders.split_first() else { return Vec::new() };
+        let finding = |loser: &Contender| {
+            let FrontendConflict { frontend, families, .. } = conflict;
+            let contenders = vec![winner.clone(), loser.clone()];
+            let pair =
+                FrontendConflict { frontend: *frontend, families: families.clone(), contenders };
+            let finding = frontend_conflict(&pair, self.has_controlled_slices)?;
+            let field = self.field_of(loser, frontend.ip());
+            Some(self.about(finding, &service_of(&loser.port)).field(field))
         };
-        let losers = conflict.contenders.iter().skip(1).map(|contender| {
-            let field = self.field_of(contender, conflict.frontend.ip());
-            self.about(finding.clone(), &service_of(&contender.port)).field(field)
-        });
-        losers.collect()
+        losers.iter().filter_map(finding).collect()
     }
 
     /// `None` if nothing can be said: endpoints are on some nodes, or a controller creates the slices.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// A command and the meaning of status 0, 1 and 2. Status 2 is also wrong usage.
 type Row = (&'static str, [&'static str; 3]);
 
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 13] = [
     ("apply", ["applied, or no changes", "not confirmed, or failed", ""]),
     ("--dry-run", ["printed", "invalid input, or failed", ""]),
     ("diff", ["no changes", "changes found", "invalid input, or failed"]),
@@ -21,6 +21,7 @@ const TABLE: [Row; 12] = [
     ),
     ("test", ["all cases passed", "a case failed", "invalid file or input"]),
     ("lint", ["no findings that count", "findings (see --fail-on)", "unreadable input"]),
+    ("golden", ["up to date, or written", "files differ", "invalid file or input"]),
     ("trace", ["stopped as requested", "failed", ""]),
     ("agent", ["stopped by a signal", "failed, or configuration changed", ""]),
     ("cleanup", ["removed, or nothing to do", "not confirmed, or failed", ""]),

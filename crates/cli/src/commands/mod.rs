@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
+pub(crate) mod golden;
 pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod man;

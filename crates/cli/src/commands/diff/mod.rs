@@ -1,6 +1,6 @@
 //! `rulegen diff`: shows what apply would change, by Service, then by object.
 
-mod text;
+pub(crate) mod text;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use crate::paint::Paint;
 use crate::plain::plain;
 
 /// Writes nothing if there are no changes, like diff(1).
-pub(super) fn write(out: &mut impl Write, report: &DiffReport, paint: &Paint) -> io::Result<()> {
+pub(crate) fn write(out: &mut impl Write, report: &DiffReport, paint: &Paint) -> io::Result<()> {
     if report.is_empty() {
         return Ok(());
     }

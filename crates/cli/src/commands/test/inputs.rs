@@ -32,9 +32,9 @@ pub(super) fn load(path: &Path) -> LoadedFile {
 
 /// Reads the inputs of one test file.
 #[derive(Default)]
-pub(super) struct InputReader {
+pub(crate) struct InputReader {
     read: Vec<PathBuf>,
-    pub(super) warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl InputReader {
@@ -47,7 +47,7 @@ impl InputReader {
     }
 
     /// Reads inputs, with paths relative to a folder.
-    pub(super) fn load(
+    pub(crate) fn load(
         &mut self,
         files: &InputFiles,
         folder: &Path,

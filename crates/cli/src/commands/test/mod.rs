@@ -1,7 +1,7 @@
 //! `rulegen test`: reads test files, prints verdicts, sets the status.
 
 mod generate;
-mod inputs;
+pub(crate) mod inputs;
 mod json;
 mod junit;
 mod report;

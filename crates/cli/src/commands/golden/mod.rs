@@ -1,0 +1,97 @@
+//! `rulegen golden`: keeps the rules of nodes as files.
+
+mod compare;
+mod files;
+mod render;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use self::files::RulesFolder;
+use self::render::RulesFile;
+use self::settings::Settings;
+use super::print;
+use crate::args::GoldenArgs;
+use crate::paint::Paint;
+use crate::problems::{print_error, say};
+
+/// The status for an invalid file or input.
+const INVALID: u8 = 2;
+
+pub(crate) fn run(args: &GoldenArgs) -> Result<ExitCode> {
+    Ok(ExitCode::from(compare_or_update(args).unwrap_or_else(|error| {
+        print_error(&error);
+        INVALID
+    })))
+}
+
+fn compare_or_update(args: &GoldenArgs) -> Result<u8> {
+    let settings = Settings::read(&args.folder)?;
+    let wanted = render::all(&settings, &args.folder)?;
+    let folder = RulesFolder::open(&args.folder)?;
+    if args.update { update(&folder, &wanted) } else { check(&folder, &wanted) }
+}
+
+fn check(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u8> {
+    let paint = Paint::for_stdout();
+    // Nodes often have the same changes.
+    let mut paths_by_change: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |path: &str, change: String| {
+        let path = folder.shown(path);
+        match paths_by_change.iter_mut().find(|(of, _)| *of == change) {
+            Some((_, paths)) => paths.push(path),
+            None => paths_by_change.push((change, vec![path])),
+        }
+    };
+    for (path, file) in wanted {
+        let stored = folder.read(path)?;
+        if stored.as_deref() != Some(&file.text) {
+            add(path, compare::describe(stored.as_deref(), file, paint));
+        }
+    }
+    for path in folder.stale(wanted)? {
+        add(&path, "no longer needed\n".to_owned());
+    }
+    let count: usize = paths_by_change.iter().map(|(_, paths)| paths.len()).sum();
+    if count == 0 {
+        print(&format!("{} files are up to date\n", wanted.len()))?;
+        return Ok(0);
+    }
+    let mut out = String::new();
+    for (change, paths) in &paths_by_change {
+        let paths = paths.iter().map(|path| format!("{}\n", paint.bold(path)));
+        out += &format!("{}{change}\n", paths.collect::<String>());
+    }
+    let plural = if count == 1 { "file differs" } else { "files differ" };
+    out += &format!("{count} {plural}: review the changes, then run `rulegen golden --update`\n");
+    print(&out)?;
+    Ok(1)
+}
+
+fn update(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u8> {
+    let foreign: Vec<String> = wanted
+        .keys()
+        .filter(|path| folder.is_foreign(path))
+        .map(|path| folder.shown(path))
+        .collect();
+    if !foreign.is_empty() {
+        bail!("{}: not written by rulegen golden, remove or rename it", foreign.join(", "));
+    }
+    let mut written = 0;
+    for (path, file) in wanted {
+        if folder.read(path)?.as_deref() != Some(&file.text) {
+            folder.write(path, &file.text)?;
+            written += 1;
+        }
+    }
+    let stale = folder.stale(wanted)?;
+    for path in &stale {
+        folder.remove(path)?;
+    }
+    let unchanged = wanted.len() - written;
+    say(&format!("{written} files written, {unchanged} unchanged, {} removed", stale.len()));
+    Ok(0)
+}
