@@ -46,6 +46,7 @@ mod namespace;
 mod nftables;
 mod other_rules;
 mod packet_docs;
+mod packet_tests;
 mod packets;
 mod refusals;
 mod restore;

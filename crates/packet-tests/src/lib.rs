@@ -16,6 +16,7 @@ mod file;
 mod flexible;
 mod generate;
 mod inputs;
+mod live;
 mod nearest;
 mod node_rules;
 mod packet;
@@ -34,6 +35,7 @@ pub use file::{
 pub use flexible::{ListOr, TextOr};
 pub use generate::generate;
 pub use inputs::CaseInputs;
+pub use live::{LivePacket, LiveRules};
 pub use problem::FileProblem;
 pub use read::{read_test_file, schema};
-pub use run::{CaseReport, CaseVerdict, Failure, run};
+pub use run::{CaseReport, CaseVerdict, Failure, run, run_live};

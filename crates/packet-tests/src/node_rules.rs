@@ -11,6 +11,8 @@ use rulegen_model::{Host, Objects, ServicePort, Snapshot};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 
+use crate::live::{LivePacket, LiveRules};
+
 /// The rules of one node in one mode.
 pub(crate) struct NodeRules {
     pub(crate) snapshot: Snapshot,
@@ -74,6 +76,29 @@ impl NodeRules {
         self.snapshot.service_ports(family).iter().find(|port| port.name == *name)
     }
 
+    /// What the rules in the kernel do with a packet.
+    pub(crate) fn explain_live(
+        &self,
+        objects: &Objects,
+        sent: &TestPacket,
+        live: &dyn LiveRules,
+    ) -> Result<Explanation, String> {
+        let family = IpFamily::of(sent.from);
+        let TestPacket { from, interface, to, protocol, .. } = sent.clone();
+        let packet = LivePacket { from, interface, to, protocol };
+        live.explain(&packet, self.plan(family), &|explanation| {
+            self.complete(explanation, objects, sent);
+        })
+    }
+
+    /// Adds what the input says.
+    fn complete(&self, explanation: &mut Explanation, objects: &Objects, sent: &TestPacket) {
+        if let Some(no_port) = sent.no_port {
+            explanation.without_port(no_port);
+        }
+        explanation.add_objects(objects, &self.snapshot, IpFamily::of(sent.from));
+    }
+
     /// What happens to a packet.
     pub(crate) fn explain(&self, objects: &Objects, sent: &TestPacket) -> Explanation {
         let family = IpFamily::of(sent.from);
@@ -86,10 +111,7 @@ impl NodeRules {
         let packet =
             Packet { origin, source: sent.from, destination: sent.to, protocol: sent.protocol };
         let mut explanation = rulegen::explain(rules, local, &packet, Some(plan));
-        if let Some(no_port) = sent.no_port {
-            explanation.without_port(no_port);
-        }
-        explanation.add_objects(objects, &self.snapshot, family);
+        self.complete(&mut explanation, objects, sent);
         explanation
     }
 

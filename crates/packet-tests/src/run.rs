@@ -12,6 +12,7 @@ use crate::check::{ExpectationChecks, Mismatch};
 use crate::file::{Case, Modes, TestFile};
 use crate::flexible::ListOr;
 use crate::inputs::CaseInputs;
+use crate::live::LiveRules;
 use crate::node_rules::NodeRules;
 use crate::packet::packets;
 use crate::problem::FileProblem;
@@ -34,8 +35,10 @@ pub enum CaseVerdict {
     Passed,
     /// Some do not, one item per packet.
     Failed(Vec<Failure>),
-    /// The case does not fit the input.
+    /// The case does not fit the input, or the rules in the kernel cannot be read.
     Wrong(FileProblem),
+    /// The case cannot run with the rules in the kernel. Holds the reason.
+    Ignored(String),
 }
 
 /// A packet for which an expectation does not hold.
@@ -49,7 +52,7 @@ pub struct Failure {
 
 /// Runs all cases, each in its modes.
 pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
-    let mut run = Run { file, inputs, compiled: BTreeMap::new() };
+    let mut run = Run { file, inputs, compiled: BTreeMap::new(), live: None };
     let mut reports = Vec::new();
     for case in &file.cases {
         for mode in modes(case.mode.unwrap_or(file.mode)) {
@@ -60,6 +63,24 @@ pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
         }
     }
     reports
+}
+
+/// Runs all cases with the rules in the kernel of the node that the file names. What-if cases, and
+/// those of other nodes and modes, are ignored.
+pub fn run_live(file: &TestFile, inputs: &CaseInputs, live: &dyn LiveRules) -> Vec<CaseReport> {
+    let mut run = Run { file, inputs, compiled: BTreeMap::new(), live: Some(live) };
+    let mode = live.mode();
+    let report = |case: &Case| {
+        let verdict = match run.ignored(case, mode) {
+            Ok(Some(reason)) => Ok(CaseVerdict::Ignored(reason)),
+            Ok(None) => run.verdict(case, mode),
+            Err(problem) => Err(problem),
+        };
+        let verdict =
+            verdict.unwrap_or_else(|problem| CaseVerdict::Wrong(problem.in_case(&case.name)));
+        CaseReport { name: case.name.clone(), mode, verdict }
+    };
+    file.cases.iter().map(report).collect()
 }
 
 fn modes(of: Modes) -> &'static [ProxyMode] {
@@ -75,9 +96,23 @@ struct Run<'a> {
     inputs: &'a CaseInputs,
     /// The rules of the unchanged input, by mode and node. Most cases use the same.
     compiled: BTreeMap<(&'static str, String), NodeRules>,
+    live: Option<&'a dyn LiveRules>,
 }
 
 impl Run<'_> {
+    /// Why a case cannot run with the rules in the kernel, if it cannot.
+    fn ignored(&self, case: &Case, mode: ProxyMode) -> Result<Option<String>, FileProblem> {
+        let node = self.inputs.node(None, &self.file.inputs)?;
+        let is_other_node = case.node.as_ref().is_some_and(|of| *of != node);
+        let is_other_mode = !modes(case.mode.unwrap_or(self.file.mode)).contains(&mode);
+        Ok(match case.when {
+            Some(_) => Some("it changes the input (when)".to_owned()),
+            None if is_other_node => Some(format!("it is about another node than {node}")),
+            None if is_other_mode => Some(format!("the kernel has rules of {}", mode.word())),
+            None => None,
+        })
+    }
+
     fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<CaseVerdict, FileProblem> {
         let inputs = self.inputs;
         let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
@@ -102,7 +137,12 @@ impl Run<'_> {
         };
         let mut failures = Vec::new();
         for sent in packets(case, &objects, node_rules)? {
-            let explanation = node_rules.explain(&objects, &sent);
+            let explanation = match self.live {
+                Some(live) => node_rules
+                    .explain_live(&objects, &sent, live)
+                    .map_err(|message| FileProblem::of("", message))?,
+                None => node_rules.explain(&objects, &sent),
+            };
             let mismatches = checks.mismatches(&explanation, node_rules);
             if !mismatches.is_empty() {
                 failures.push(Failure { mismatches, explanation });

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::LogArgs;
+use rulegen_ruleset::nftables::Name;
+
+use super::shared::parse_table;
+use super::{KernelArgs, LogArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -14,14 +17,17 @@ Examples:
   # Write results for a CI server
   rulegen test -o junit tests/*.yaml > results.xml
 
+  # On a node: test the rules in its kernel
+  rulegen test --live tests/web.yaml
+
   # Write tests that a cluster passes today, then run them at each change of a file
   kubectl get nodes,services,endpointslices,pods -A -o json > cluster.json
   rulegen test --generate -f cluster.json --hostname-override node-1 cluster-tests.yaml
   rulegen test --watch cluster-tests.yaml
 
 JSON: files [{file, problems [{case, field, message}], cases [{name, mode, result, failures \
-[{mismatches [{field, expected, actual}], explanation}], problem}]}]; summary {passed, failed, errors}. \
-result is passed, failed or error; an explanation is what `rulegen explain -o json` prints; a problem \
+[{mismatches [{field, expected, actual}], explanation}], problem, reason}]}]; summary {passed, failed, errors, ignored}. \
+result is passed, failed, error or ignored, which has a reason; an explanation is what `rulegen explain -o json` prints; a problem \
 says what is wrong with the file or case.";
 
 #[derive(Debug, Args)]
@@ -58,6 +64,18 @@ pub(crate) struct TestArgs {
     /// Name of the node for --generate [default: the configuration's; else the only Node]
     #[arg(long, value_name = "NAME", requires = "generate")]
     pub(crate) hostname_override: Option<String>,
+
+    /// Follow the rules in the kernel of this network namespace instead of compiling them. Cases that
+    /// change the input (`when`), or are about another node or mode, are ignored. Requires CAP_NET_ADMIN
+    #[arg(long, conflicts_with_all = ["generate", "schema"])]
+    pub(crate) live: bool,
+
+    /// Name of rulegen's nftables table, for --live
+    #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
+    pub(crate) nftables_table: Name,
+
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

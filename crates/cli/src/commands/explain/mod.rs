@@ -1,6 +1,7 @@
 //! `rulegen explain`: the path of one packet through the rules, with reasons.
 
 mod destination;
+pub(super) mod live;
 mod network;
 mod others;
 mod rules;
@@ -10,12 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use live::{DEFAULT_INTERFACE, closed_loopback};
 use rulegen_compiler::plan;
-use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{
-    End, Explanation, Outcome, Remark, RemarkSubject, UnresolvedService,
-};
-use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
+use rulegen_inspect::explain::{Explanation, UnresolvedService};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Origin, Packet};
@@ -77,7 +75,10 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     let family = IpFamily::of(from);
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
     let rules = match (args.live, &plan) {
-        (true, _) => ExplainedRules::held(args, found.config.mode, family)?,
+        (true, _) => {
+            let table = &args.proxy.nftables.nftables_table;
+            ExplainedRules::held(&args.kernel, table, found.config.mode, family)?
+        }
         (false, Some(plan)) => ExplainedRules::wanted(args, found.config.mode, plan),
         (false, None) => {
             let message = "no rules to follow: use -f or --kubeconfig for objects, or --live for the rules in this kernel";
@@ -96,11 +97,8 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     if let Some(cluster) = cluster {
         explanation.add_objects(&cluster.objects, &cluster.snapshot, family);
     }
-    if args.live
-        && found.config.mode == ProxyMode::Iptables
-        && packet.destination.ip().is_loopback()
-    {
-        explanation.remarks.extend(closed_loopback(&explanation));
+    if args.live {
+        explanation.remarks.extend(closed_loopback(found.config.mode, &packet, &explanation));
     }
     rules.on_host(&mut explanation, &local);
     Ok(explanation)
@@ -123,17 +121,4 @@ fn sent(
 fn interface(args: &ExplainArgs, from: IpAddr) -> String {
     let by_route = || args.live.then(|| host::interface_towards(from)).flatten();
     args.interface.clone().or_else(by_route).unwrap_or_else(|| DEFAULT_INTERFACE.to_owned())
-}
-
-/// Matters only if local pods are detected by their interfaces.
-const DEFAULT_INTERFACE: &str = "eth0";
-
-/// The kernel drops translated packets from loopback addresses, independent of the rules.
-fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
-    let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
-    let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
-    is_closed.then(|| {
-        Remark::new(RemarkSubject::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
-            .change(ROUTE_LOCALNET_REMEDY)
-    })
 }

@@ -17,7 +17,7 @@ use rulegen_ruleset::nftables::{Delinearized, Name, Unknown};
 
 use super::network::LiveNetwork;
 use super::others::{Followed, base_chains};
-use crate::args::ExplainArgs;
+use crate::args::{ExplainArgs, KernelArgs};
 use crate::commands::{iptables, variant_in_use};
 
 pub(super) struct ExplainedRules {
@@ -39,23 +39,30 @@ impl ExplainedRules {
     pub(super) fn wanted(args: &ExplainArgs, mode: ProxyMode, plan: &Plan) -> Self {
         let rules = match mode {
             ProxyMode::Iptables => rulegen::iptables_rules(plan),
-            ProxyMode::Nftables => rulegen::nftables_rules(plan, table_name(args).as_str()),
+            ProxyMode::Nftables => {
+                rulegen::nftables_rules(plan, args.proxy.nftables.nftables_table.as_str())
+            }
         };
         Self { rules, unknown: Vec::new(), host: None }
     }
 
     /// The rules in the kernel.
-    pub(super) fn held(args: &ExplainArgs, mode: ProxyMode, family: IpFamily) -> Result<Self> {
+    pub(super) fn held(
+        kernel: &KernelArgs,
+        table: &Name,
+        mode: ProxyMode,
+        family: IpFamily,
+    ) -> Result<Self> {
         match mode {
             ProxyMode::Iptables => {
-                let variant = variant_in_use(&args.kernel)?;
-                let ruleset = iptables(family, variant, &args.kernel).save()?;
+                let variant = variant_in_use(kernel)?;
+                let ruleset = iptables(family, variant, kernel).save()?;
                 let followed = Followed::Ruleset(variant, &ruleset);
-                let chains = base_chains(family, &followed, &args.kernel)?;
+                let chains = base_chains(family, &followed, kernel)?;
                 let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
                 Ok(Self { rules: rulegen::Rules::Iptables(ruleset), unknown: Vec::new(), host })
             }
-            ProxyMode::Nftables => held_table(args, family),
+            ProxyMode::Nftables => held_table(kernel, table, family),
         }
     }
 
@@ -95,12 +102,7 @@ impl ExplainedRules {
     }
 }
 
-fn table_name(args: &ExplainArgs) -> &Name {
-    &args.proxy.nftables.nftables_table
-}
-
-fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<ExplainedRules> {
-    let name = table_name(args);
+fn held_table(args: &KernelArgs, name: &Name, family: IpFamily) -> Result<ExplainedRules> {
     let mut kernel = NfTables::open()?;
     let Some(Delinearized { table, unknown }) = followed_table(&mut kernel, family, name)? else {
         bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
@@ -110,7 +112,7 @@ fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<ExplainedRules> {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
-    let chains = base_chains(family, &Followed::Table(&name), &args.kernel)?;
+    let chains = base_chains(family, &Followed::Table(&name), args)?;
     let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
     let unknown = unknown.collect();
     Ok(ExplainedRules { rules: rulegen::Rules::Nftables(table), unknown, host })

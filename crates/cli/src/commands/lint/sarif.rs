@@ -41,10 +41,11 @@ fn result(finding: &LintFinding) -> Value {
     let LintFinding { code, severity, source, line, object, field, what, remedy } = finding;
     let mut location = serde_json::Map::new();
     if let Some(source) = source {
-        let mut physical = json!({"artifactLocation": {"uri": uri(&source.file)}});
-        if let Some(line) = line {
-            physical["region"] = json!({"startLine": line});
-        }
+        let file = json!({"uri": uri(&source.file)});
+        let physical = match line {
+            Some(line) => json!({"artifactLocation": file, "region": {"startLine": line}}),
+            None => json!({"artifactLocation": file}),
+        };
         location.insert("physicalLocation".to_owned(), physical);
     }
     if let Some(object) = object {

@@ -24,6 +24,9 @@ fn file(report: &FileReport) -> Value {
                     .map(|of| json!({"mismatches": of.mismatches, "explanation": of.explanation}));
                 vec![("result", json!("failed")), ("failures", failures.collect::<Vec<_>>().into())]
             }
+            CaseVerdict::Ignored(reason) => {
+                vec![("result", json!("ignored")), ("reason", json!(reason))]
+            }
             CaseVerdict::Wrong(problem) => {
                 vec![("result", json!("error")), ("problem", json!(problem))]
             }

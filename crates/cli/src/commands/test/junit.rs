@@ -34,15 +34,21 @@ fn write_all(out: &mut String, reports: &[FileReport]) -> std::fmt::Result {
     writeln!(out, "</testsuites>")
 }
 
-fn counts(TestSummary { passed, failed, errors }: &TestSummary) -> String {
-    format!(" tests=\"{}\" failures=\"{failed}\" errors=\"{errors}\"", passed + failed + errors)
+fn counts(TestSummary { passed, failed, errors, ignored }: &TestSummary) -> String {
+    let tests = passed + failed + errors + ignored;
+    let skipped = if *ignored > 0 { format!(" skipped=\"{ignored}\"") } else { String::new() };
+    format!(" tests=\"{tests}\" failures=\"{failed}\" errors=\"{errors}\"{skipped}")
 }
 
 fn write_case(out: &mut String, report: &FileReport, case: &CaseReport) -> std::fmt::Result {
     let (name, file) = (escaped(&case.name), escaped(&report.file));
     let open = format!("    <testcase name=\"{name}\" classname=\"{file}.{}\"", case.mode.word());
-    let element = match case.verdict {
+    let element = match &case.verdict {
         CaseVerdict::Passed => return writeln!(out, "{open}/>"),
+        CaseVerdict::Ignored(reason) => {
+            let skipped = format!("<skipped message=\"{}\"/>", escaped(reason));
+            return writeln!(out, "{open}>\n      {skipped}\n    </testcase>");
+        }
         CaseVerdict::Failed(_) => "failure",
         CaseVerdict::Wrong(_) => "error",
     };

@@ -19,6 +19,8 @@ pub(super) struct TestSummary {
     pub(super) failed: usize,
     /// Wrong files and cases.
     pub(super) errors: usize,
+    /// Cases that cannot run with the rules in the kernel.
+    pub(super) ignored: usize,
 }
 
 pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> TestSummary {
@@ -30,6 +32,7 @@ pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> 
                 CaseVerdict::Passed => summary.passed += 1,
                 CaseVerdict::Failed(_) => summary.failed += 1,
                 CaseVerdict::Wrong(_) => summary.errors += 1,
+                CaseVerdict::Ignored(_) => summary.ignored += 1,
             }
         }
     }
@@ -48,7 +51,7 @@ pub(super) fn details(verdict: &CaseVerdict) -> String {
 
 pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
     let failures = match verdict {
-        CaseVerdict::Passed => return String::new(),
+        CaseVerdict::Passed | CaseVerdict::Ignored(_) => return String::new(),
         CaseVerdict::Wrong(problem) => return format!("{problem}\n"),
         CaseVerdict::Failed(failures) => failures,
     };
@@ -64,7 +67,7 @@ pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
 /// A short form of what does not hold.
 pub(super) fn message(verdict: &CaseVerdict) -> String {
     match verdict {
-        CaseVerdict::Passed => String::new(),
+        CaseVerdict::Passed | CaseVerdict::Ignored(_) => String::new(),
         CaseVerdict::Wrong(problem) => problem.to_string(),
         CaseVerdict::Failed(failures) => {
             let mismatches = failures.iter().flat_map(|failure| &failure.mismatches);

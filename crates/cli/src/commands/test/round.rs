@@ -1,13 +1,18 @@
 //! One run of all test files.
 
-use anyhow::Result;
-use rulegen_packet_tests::run as run_cases;
+use anyhow::{Result, bail};
+use rulegen_config::ProxyMode;
+use rulegen_packet_tests::{
+    CaseInputs, CaseReport, LiveRules, TestFile, run as run_cases, run_live,
+};
 
 use super::inputs::{LoadedFile, load};
 use super::report::{self, FileReport};
 use super::{json, junit, tap, text};
 use crate::args::{TestArgs, TestForm};
+use crate::commands::explain::live::KernelRules;
 use crate::commands::print;
+use crate::mode;
 use crate::paint::Paint;
 use crate::problems;
 
@@ -21,7 +26,9 @@ pub(super) fn load_all(args: &TestArgs) -> Vec<LoadedFile> {
 /// Runs all cases and prints the verdicts. Returns the status.
 pub(super) fn run(args: &TestArgs, files: &[LoadedFile]) -> Result<u8> {
     files.iter().for_each(|file| problems::print(&file.warnings));
-    let reports: Vec<FileReport> = files.iter().map(reported).collect();
+    let live = args.live.then(|| kernel_rules(args)).transpose()?;
+    let live = live.as_ref().map(|rules| rules as &dyn LiveRules);
+    let reports: Vec<FileReport> = files.iter().map(|file| reported(file, live)).collect();
     print(&match args.output {
         TestForm::Text => text::describe(&reports, Paint::for_stdout()),
         TestForm::Json => json::describe(&reports)?,
@@ -36,9 +43,30 @@ pub(super) fn run(args: &TestArgs, files: &[LoadedFile]) -> Result<u8> {
     })
 }
 
-fn reported(file: &LoadedFile) -> FileReport {
+/// The rules in the kernel, in the mode that they have.
+fn kernel_rules(args: &TestArgs) -> Result<KernelRules<'_>> {
+    let table = &args.nftables_table;
+    let mode = match mode::detect(table) {
+        Some(mode) => mode,
+        None if !mode::variants_in_use().is_empty() => ProxyMode::Iptables,
+        None => bail!(
+            "this network namespace has no rules of Services, or they cannot be read without \
+             CAP_NET_ADMIN"
+        ),
+    };
+    Ok(KernelRules::new(&args.kernel, table, mode))
+}
+
+fn cases(tests: &TestFile, inputs: &CaseInputs, live: Option<&dyn LiveRules>) -> Vec<CaseReport> {
+    match live {
+        Some(live) => run_live(tests, inputs, live),
+        None => run_cases(tests, inputs),
+    }
+}
+
+fn reported(file: &LoadedFile, live: Option<&dyn LiveRules>) -> FileReport {
     let (problems, cases) = match &file.tests {
-        Ok((tests, inputs)) => (Vec::new(), run_cases(tests, inputs)),
+        Ok((tests, inputs)) => (Vec::new(), cases(tests, inputs, live)),
         Err(problems) => (problems.clone(), Vec::new()),
     };
     FileReport { file: file.path.display().to_string(), problems, cases }

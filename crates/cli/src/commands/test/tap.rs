@@ -10,13 +10,19 @@ pub(super) fn describe(reports: &[FileReport]) -> String {
     let mut points = Vec::new();
     for report in reports {
         for case in &report.cases {
-            let is_ok = matches!(case.verdict, CaseVerdict::Passed);
-            let name = format!("{}: {}", report.file, name(case));
+            let name = escaped(&format!("{}: {}", report.file, name(case)));
+            let (is_ok, name) = match &case.verdict {
+                CaseVerdict::Passed => (true, name),
+                CaseVerdict::Ignored(reason) => {
+                    (true, format!("{name} # SKIP {}", escaped(reason)))
+                }
+                CaseVerdict::Failed(_) | CaseVerdict::Wrong(_) => (false, name),
+            };
             points.push((is_ok, name, details(&case.verdict)));
         }
         if !report.problems.is_empty() {
             let lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-            points.push((false, report.file.clone(), lines.join("\n")));
+            points.push((false, escaped(&report.file), lines.join("\n")));
         }
     }
     let mut out = format!("TAP version 14\n1..{}\n", points.len());
@@ -35,7 +41,7 @@ fn write_point(
     details: &str,
 ) -> std::fmt::Result {
     let not = if is_ok { "" } else { "not " };
-    writeln!(out, "{not}ok {number} - {}", escaped(name))?;
+    writeln!(out, "{not}ok {number} - {name}")?;
     if is_ok {
         return Ok(());
     }

@@ -20,10 +20,13 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         let tests = if report.cases.len() == 1 { "test" } else { "tests" };
         writeln!(out, "running {} {tests} of {}", report.cases.len(), report.file)?;
         for case in &report.cases {
-            let verdict = match case.verdict {
+            let verdict = match &case.verdict {
                 CaseVerdict::Passed => paint.comes("ok"),
                 CaseVerdict::Failed(_) => paint.goes("FAILED"),
                 CaseVerdict::Wrong(_) => paint.goes("ERROR"),
+                CaseVerdict::Ignored(reason) => {
+                    paint.changes(&format!("ignored, {}", plain(reason)))
+                }
             };
             writeln!(out, "test {} ... {verdict}", plain(&name(case)))?;
         }
@@ -32,7 +35,8 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         }
         writeln!(out)?;
     }
-    let is_bad = |case: &&CaseReport| !matches!(case.verdict, CaseVerdict::Passed);
+    let is_bad =
+        |case: &&CaseReport| matches!(case.verdict, CaseVerdict::Failed(_) | CaseVerdict::Wrong(_));
     let bad = |report: &FileReport| report.cases.iter().any(|case| is_bad(&case));
     if reports.iter().any(bad) {
         writeln!(out, "failures:\n")?;
@@ -44,10 +48,14 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
             writeln!(out, "{}", details_with(&case.verdict, paint))?;
         }
     }
-    let TestSummary { passed, failed, errors } = summary(reports);
+    let TestSummary { passed, failed, errors, ignored } = summary(reports);
+    let ignored = if ignored > 0 { format!("; {ignored} ignored") } else { String::new() };
     let result = match failed + errors {
         0 => paint.comes("ok"),
         _ => paint.goes("FAILED"),
     };
-    writeln!(out, "test result: {result}. {passed} passed; {failed} failed; {errors} errors")
+    writeln!(
+        out,
+        "test result: {result}. {passed} passed; {failed} failed; {errors} errors{ignored}"
+    )
 }

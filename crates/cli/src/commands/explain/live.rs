@@ -1,0 +1,98 @@
+//! Follows packets through the rules in the kernel, also for `rulegen test --live`.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use rulegen_compiler::Plan;
+use rulegen_config::ProxyMode;
+use rulegen_inspect::explain::{End, Explanation, Outcome, Remark, RemarkSubject};
+use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
+use rulegen_net::IpFamily;
+use rulegen_os::host;
+use rulegen_packet_tests::{LivePacket, LiveRules};
+use rulegen_ruleset::iptables::{Origin, Packet};
+use rulegen_ruleset::nftables::Name;
+
+use super::rules::ExplainedRules;
+use crate::args::KernelArgs;
+use crate::input;
+
+/// The input interface if none is known. Matters only if local pods are detected by their interfaces.
+pub(super) const DEFAULT_INTERFACE: &str = "eth0";
+
+/// The rules in the kernel of this network namespace, read once per family.
+pub(crate) struct KernelRules<'a> {
+    args: &'a KernelArgs,
+    table: &'a Name,
+    mode: ProxyMode,
+    local: Vec<IpAddr>,
+    families: [OnceCell<Result<ExplainedRules, String>>; 2],
+}
+
+impl<'a> KernelRules<'a> {
+    /// Nothing is read yet except the addresses of the host.
+    pub(crate) fn new(args: &'a KernelArgs, table: &'a Name, mode: ProxyMode) -> Self {
+        let local = input::host().addresses;
+        Self { args, table, mode, local, families: Default::default() }
+    }
+
+    fn of_family(&self, family: IpFamily) -> Result<&ExplainedRules, String> {
+        let [ipv4, ipv6] = &self.families;
+        let cell = match family {
+            IpFamily::Ipv4 => ipv4,
+            IpFamily::Ipv6 => ipv6,
+        };
+        let read = cell.get_or_init(|| {
+            ExplainedRules::held(self.args, self.table, self.mode, family)
+                .map_err(|error| format!("{error:#}"))
+        });
+        read.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl LiveRules for KernelRules<'_> {
+    fn mode(&self) -> ProxyMode {
+        self.mode
+    }
+
+    fn explain(
+        &self,
+        packet: &LivePacket,
+        plan: &Plan,
+        complete: &dyn Fn(&mut Explanation),
+    ) -> Result<Explanation, String> {
+        let LivePacket { from, interface, to, protocol } = packet.clone();
+        let rules = self.of_family(IpFamily::of(from))?;
+        let origin = match self.local.contains(&from) || from.is_loopback() {
+            true => Origin::Host,
+            false => {
+                let interface = interface.or_else(|| host::interface_towards(from));
+                Origin::Interface(interface.unwrap_or_else(|| DEFAULT_INTERFACE.to_owned()))
+            }
+        };
+        let packet = Packet { origin, source: from, destination: to, protocol };
+        let mut explanation = rules.explain(&self.local, &packet, Some(plan));
+        complete(&mut explanation);
+        explanation.remarks.extend(closed_loopback(self.mode, &packet, &explanation));
+        rules.on_host(&mut explanation, &self.local);
+        Ok(explanation)
+    }
+}
+
+/// The kernel drops translated packets from loopback addresses, independent of the rules. Only iptables
+/// mode opens node ports there.
+pub(super) fn closed_loopback(
+    mode: ProxyMode,
+    packet: &Packet,
+    explanation: &Explanation,
+) -> Option<Remark> {
+    if mode != ProxyMode::Iptables || !packet.destination.ip().is_loopback() {
+        return None;
+    }
+    let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
+    let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
+    is_closed.then(|| {
+        Remark::new(RemarkSubject::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
+            .change(ROUTE_LOCALNET_REMEDY)
+    })
+}

@@ -1,0 +1,100 @@
+//! `rulegen test --live`: cases with the rules in the kernel, in both modes.
+
+use crate::common::{root, stderr, stdout};
+use crate::namespace::Namespace;
+
+const CASES: &str = "
+inputs:
+  manifests: [MANIFEST]
+  configuration: {clusterCIDR: 10.244.0.0/16}
+  node: node-1
+cases:
+- {name: from a pod, from: {pods: {app: client}}, to: default/shop:80,
+   expect: {endpoints: {all: true}, chances: {equal: true}, masqueraded: false}}
+- {name: from outside, from: outside, to: {nodePort: 30090}, expect: {endpoints: {atLeast: 3}, masqueraded: true}}
+- {name: without zone b, when: {zoneGone: b}, from: outside, to: {nodePort: 30090}, expect: {endpoints: {atLeast: 1}}}
+- {name: of another node, node: node-2, from: outside, to: {nodePort: 30090}, expect: {outcome: endpoint}}
+- {name: of one mode, mode: MODE, from: outside, to: {nodePort: 30090}, expect: {outcome: endpoint}}
+";
+
+/// A node with the rules of the shop, and a test file.
+fn node(mode: &str, other_mode: &str) -> (Namespace, String) {
+    let namespace = Namespace::new("test-live");
+    // Only addresses and routes matter: no packet is sent.
+    for interface in ["eth0", "cni0"] {
+        namespace.run(&format!("ip link add {interface} type veth peer name {interface}-peer"));
+        namespace.run(&format!("ip link set {interface} up; ip link set {interface}-peer up"));
+    }
+    namespace.run("ip addr add 192.168.1.10/24 dev eth0; ip route add default dev eth0");
+    namespace.run("ip route add 10.244.0.0/16 dev cni0");
+    let manifest = root().join("examples/tests/shop.yaml").display().to_string();
+    let file = namespace
+        .file("cases.yaml", &CASES.replace("MANIFEST", &manifest).replace("MODE", other_mode));
+    let flags = "--hostname-override node-1 --cluster-cidr 10.244.0.0/16 --ip-family ipv4";
+    let applied = namespace.rulegen(&format!("-f {manifest} {flags} --proxy-mode {mode}"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    (namespace, file)
+}
+
+fn test(namespace: &Namespace, arguments: &str) -> (i32, String) {
+    let output = namespace.rulegen(&format!("test --live {arguments}"));
+    (output.status.code().unwrap(), format!("{}{}", stdout(&output), stderr(&output)))
+}
+
+/// `breaks` removes an endpoint from the rules in the kernel only.
+fn check(mode: &str, other_mode: &str, breaks: &str) {
+    let (namespace, file) = node(mode, other_mode);
+    let (status, text) = test(&namespace, &file);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("this node does not forward packets"), "the host counts too: {text}");
+    namespace.run("sysctl -qw net.ipv4.ip_forward=1");
+    let (status, text) = test(&namespace, &file);
+    assert_eq!(status, 0, "{text}");
+    for line in [
+        format!("test from a pod ({mode}) ... ok\n"),
+        format!("test from outside ({mode}) ... ok\n"),
+        format!("test without zone b ({mode}) ... ignored, it changes the input (when)\n"),
+        format!(
+            "test of another node ({mode}) ... ignored, it is about another node than node-1\n"
+        ),
+        format!("test of one mode ({mode}) ... ignored, the kernel has rules of {mode}\n"),
+        "test result: ok. 2 passed; 0 failed; 0 errors; 3 ignored\n".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    let (_, text) = test(&namespace, &format!("-o tap {file}"));
+    assert!(text.contains("# SKIP it changes the input"), "{text}");
+    let (_, text) = test(&namespace, &format!("-o junit {file}"));
+    assert!(text.contains(" skipped=\"3\"") && text.contains("<skipped message="), "{text}");
+    namespace.run(breaks);
+    let (status, text) = test(&namespace, &file);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains(&format!("test from a pod ({mode}) ... FAILED")), "{text}");
+    let compiled = namespace.rulegen(&format!("test {file}"));
+    assert_eq!(compiled.status.code(), Some(0), "compiled rules still pass: {}", stdout(&compiled));
+}
+
+#[test]
+fn packet_tests_live_find_a_lost_endpoint_iptables() {
+    let chain = "$(iptables -t nat -S | awk '/-> 10.244.2.7:8080/ {print $2}')";
+    let number =
+        "$(iptables -t nat -S | grep 'KUBE-SVC-.*->' | grep -n '10.244.2.7' | cut -d: -f1)";
+    check("iptables", "nftables", &format!("iptables -t nat -R {chain} {number} -j RETURN"));
+}
+
+#[test]
+fn packet_tests_live_find_a_lost_endpoint_nftables() {
+    let element = "10.96.0.20 . tcp . 80 . 2";
+    let breaks = format!("nft delete element ip rulegen endpoints '{{ {element} }}'");
+    check("nftables", "iptables", &breaks);
+}
+
+#[test]
+fn packet_tests_live_without_rules_fail() {
+    let namespace = Namespace::new("test-live-none");
+    let manifest = root().join("examples/tests/shop.yaml").display().to_string();
+    let cases = CASES.replace("MANIFEST", &manifest).replace("MODE", "iptables");
+    let (status, text) = test(&namespace, &namespace.file("cases.yaml", &cases));
+    assert_eq!(status, 2, "{text}");
+    assert!(text.contains("this network namespace has no rules of Services"), "{text}");
+}
