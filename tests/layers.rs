@@ -153,6 +153,9 @@ fn arrows_of_the_drawing_are_read_with_joined_lines() {
         .map(|(from, to)| format!("{from}: {}", Vec::from_iter(to.iter().cloned()).join(" ")))
         .collect();
     assert_eq!(arrows, ["a: b c d", "b: c d", "c: e", "d: e", "e: "]);
+    let crossing = drawing::arrows("\n## Crates\n```text\n   f\n   │\n g ╫─▶ h\n   ▼\n   i\n```");
+    let targets = |name: &str| Vec::from_iter(crossing[name].iter().cloned());
+    assert_eq!((targets("f"), targets("g")), (vec!["i".to_owned()], vec!["h".to_owned()]));
 }
 
 #[test]
