@@ -1,6 +1,6 @@
 //! Finds the lines of findings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rulegen_model::{DocumentLines, ObjectName, Source};
 
@@ -13,8 +13,13 @@ const MAX_LIST_DEPTH: usize = 4;
 /// Kind, namespace and name.
 type Key<'a> = (&'a str, &'a str, &'a str);
 
-/// Sets the lines of findings. Reads only the documents with findings again.
-pub(crate) fn locate(findings: &mut [LintFinding], documents: &[LintDocument]) {
+/// Sets the lines of findings. Reads only the documents with findings again, without those that
+/// cannot be parsed.
+pub(crate) fn locate(
+    findings: &mut [LintFinding],
+    documents: &[LintDocument],
+    unreadable: &HashSet<Source>,
+) {
     let mut by_document: HashMap<Source, Vec<&mut LintFinding>> = HashMap::new();
     for finding in findings.iter_mut().filter(|finding| finding.line.is_none()) {
         if let Some(source) = finding.source.clone() {
@@ -23,7 +28,8 @@ pub(crate) fn locate(findings: &mut [LintFinding], documents: &[LintDocument]) {
     }
     for LintDocument { source, first_line, text } in documents {
         let Some(findings) = by_document.remove(source) else { continue };
-        let root = DocumentLines::read(text);
+        let is_readable = !unreadable.contains(source);
+        let root = is_readable.then(|| DocumentLines::read(text)).flatten();
         let mut objects = HashMap::new();
         if let Some(root) = &root {
             index(root, None, 0, &mut objects);
