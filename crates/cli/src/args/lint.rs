@@ -9,8 +9,7 @@ use super::LogArgs;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  # Check a folder of manifests, as in a Git repository; nothing needs to be applied. This one has an
-  # error and three warnings
+  # Check a folder of manifests, as in a Git repository. This one has errors and warnings
   rulegen lint -f examples/lint
 
   # Check what a cluster has, with its EndpointSlices and Nodes
