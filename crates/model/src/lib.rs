@@ -33,6 +33,7 @@ mod ownership;
 mod port;
 mod problem;
 mod problem_code;
+pub mod protobuf;
 mod select;
 mod service;
 mod service_port;

@@ -53,7 +53,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    fn slot(&mut self, key: &str) -> Option<&mut Option<Box<str>>> {
+    pub(crate) fn slot(&mut self, key: &str) -> Option<&mut Option<Box<str>>> {
         match key {
             "kubernetes.io/service-name" => Some(&mut self.service_name),
             "service.kubernetes.io/headless" => Some(&mut self.headless),
@@ -110,6 +110,10 @@ impl<'de> Deserialize<'de> for Labels {
         deserializer.deserialize_map(FromMap)
     }
 }
+
+/// The annotation with the time of the change that an EndpointSlice describes.
+pub(crate) const LAST_CHANGE_TRIGGER_TIME: &str =
+    "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// The annotations that rulegen uses. Others, such as kubectl's copy of the whole object, are not
 /// kept.

@@ -2,6 +2,7 @@
 //! definition. A misspelt field of our types keeps its default and fails here.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may panic")]
+#![allow(clippy::panic, clippy::cast_possible_truncation, reason = "the encoder is for tests")]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,8 +18,12 @@ use k8s_openapi::api::discovery::v1::{
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rulegen_model::{IfEmpty, Metadata, Objects, read_manifest};
+use rulegen_model::{IfEmpty, Kind, Metadata, Objects, protobuf, read_manifest, read_object};
 use serde::Serialize;
+
+#[path = "../../../tests/agent/api_server/protobuf.rs"]
+#[allow(dead_code, reason = "watches are not tested here")]
+mod encoder;
 
 const DELETED_AT: &str = "2026-11-27T12:00:00Z";
 const TRIGGERED_AT: &str = "2026-11-27T11:59:58.5Z";
@@ -148,6 +153,22 @@ fn endpoints_fields_are_those_of_the_kubernetes_api() {
     let port = &slice.ports[0];
     assert_eq!((port.name.as_str(), port.protocol.as_deref()), ("http", Some("TCP")));
     assert_eq!(port.port, Some(8080));
+}
+
+/// The tests above check that all fields are set.
+#[test]
+fn kubernetes_api_objects_are_the_same_in_protobuf() {
+    assert_same_in_protobuf(Kind::Service, &service());
+    assert_same_in_protobuf(Kind::EndpointSlice, &endpoint_slice());
+    assert_same_in_protobuf(Kind::Node, &node());
+    assert_same_in_protobuf(Kind::ServiceCidr, &service_cidr());
+}
+
+fn assert_same_in_protobuf(kind: Kind, object: &impl Serialize) {
+    let json = serde_json::to_value(object).unwrap();
+    let bytes = protobuf::typed(&encoder::object(&json).into()).unwrap();
+    let read = protobuf::object(kind, &bytes.raw).object;
+    assert_eq!(read, read_object(kind, &json.to_string()));
 }
 
 /// A field with its default value was not read: it is misspelt, or the test object does not set it.
