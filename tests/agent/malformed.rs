@@ -1,5 +1,7 @@
 //! Malformed objects and watch events, from the API server or a proxy in between.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::api_server::Kind;
@@ -71,8 +73,14 @@ fn watch_events_repeated_stale_or_for_unknown_objects_are_ignored() {
 
 /// Changes hidden by malformed lines are only in the next list.
 #[test]
-fn watch_lines_that_are_malformed_cause_a_new_list() {
-    let node_of_tests = Node::in_sync("lines");
+fn watch_events_that_are_malformed_cause_a_new_list() {
+    thread::scope(|scope| {
+        scope.spawn(|| malformed_events_cause_a_new_list(&Node::in_sync("frames")));
+        scope.spawn(|| malformed_events_cause_a_new_list(&Node::in_sync_by_json("lines")));
+    });
+}
+
+fn malformed_events_cause_a_new_list(node_of_tests: &Node) {
     let long = event("ADDED", &"x".repeat(1 << 20).into());
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -132,7 +140,7 @@ fn watch_lines_that_are_malformed_cause_a_new_list() {
 /// A connection that ends within a line looks like these. An ERROR event does not end the watch.
 #[test]
 fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
-    let node = Node::in_sync("nothing");
+    let node = Node::in_sync_by_json("nothing");
     let lists = |node: &Node| {
         let requests = node.server.requests();
         requests.iter().filter(|request| request.parameter("limit").is_some()).count()
@@ -141,7 +149,7 @@ fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
     for (at, line) in [
         "",
         "  ",
-        "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"etcdserver: no leader\"}}",
+        "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"code\":500,\"message\":\"etcdserver: no leader\"}}",
     ]
     .into_iter()
     .enumerate()
@@ -157,6 +165,7 @@ fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
 fn malformed_object_does_not_affect_other_objects() {
     let mut node_of_tests = Node::new("unreadable");
     let server = node_of_tests.server.clone();
+    server.answer_json_only();
     let mut bad_service = service("bad", 90);
     bad_service["spec"]["ports"] = "http".into();
     let mut bad_slice = slice("bad", "a", &[HERE[0]]);
@@ -198,7 +207,7 @@ fn malformed_object_does_not_affect_other_objects() {
 /// The last valid Node object is better than none.
 #[test]
 fn malformed_node_keeps_last_known_node() {
-    let node_of_tests = Node::in_sync("badnode");
+    let node_of_tests = Node::in_sync_by_json("badnode");
     let good = node_of_tests.server.objects();
     let mut bad = node();
     bad["status"]["addresses"] = "192.168.50.9".into();

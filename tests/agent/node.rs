@@ -67,6 +67,16 @@ impl Node {
         node
     }
 
+    /// The same, with a server or proxy that knows only JSON.
+    pub(crate) fn in_sync_by_json(label: &str) -> Self {
+        let mut node = Self::new(label);
+        node.server.answer_json_only();
+        node.start("");
+        node.settle();
+        node.wait_for_watches();
+        node
+    }
+
     /// Starts the agent.
     pub(crate) fn start(&mut self, flags: &str) {
         let log = OpenOptions::new().append(true).open(&self.log).unwrap();

@@ -194,7 +194,7 @@ fn watch_bookmarks_avoid_new_lists() {
     let lists_before = lists(&node).len();
     node.server.bookmark();
     // Sent after the bookmark: shows that the bookmark was read.
-    let error = "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"after the mark\"}}";
+    let error = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","code":500,"message":"after the mark"}}"#;
     node.server.send_raw_event(Kind::Service, error);
     wait_until("the bookmark was read", || node.logged("after the mark") > 0);
     node.server.restart_empty_history();

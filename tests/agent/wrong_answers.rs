@@ -4,7 +4,7 @@
 use std::fs;
 use std::thread;
 
-use crate::api_server::{Canned, Kind};
+use crate::api_server::{Canned, Kind, protobuf};
 use crate::node::{KINDS, Node, is_from, wait_until};
 use crate::objects::{HERE, service};
 
@@ -89,6 +89,45 @@ fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
     });
     let versions: Vec<_> = lists.map(|list| list.parameter("resourceVersion")).collect();
     assert_eq!(versions[..2], [Some("0"), None]);
+}
+
+/// A name, and a body in protobuf for each kind.
+type ProtobufCase = (&'static str, fn(Kind) -> Vec<u8>);
+
+fn wrong_protobuf_bodies() -> Vec<ProtobufCase> {
+    fn list(kind: Kind, raw: &[u8]) -> Vec<u8> {
+        let head: serde_json::Value = serde_json::from_str(&format!("{{{}}}", head(kind))).unwrap();
+        let text = |name: &str| head[name].as_str().unwrap().to_owned();
+        protobuf::typed(&text("apiVersion"), &text("kind"), raw)
+    }
+    fn metadata() -> Vec<u8> {
+        protobuf::piece(1, &protobuf::piece(2, b"99999"))
+    }
+    vec![
+        ("JSON", |kind| format!("{{{},{META},\"items\":[]}}", head(kind)).into_bytes()),
+        ("a list of Pods", |_| protobuf::typed("v1", "PodList", &metadata())),
+        ("no metadata", |kind| list(kind, b"")),
+        ("objects without a name", |kind| {
+            list(kind, &[metadata(), protobuf::piece(2, b"")].concat())
+        }),
+        ("a huge length", |kind| {
+            list(kind, &[metadata(), vec![0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]].concat())
+        }),
+    ]
+}
+
+#[test]
+fn list_response_of_wrong_form_in_protobuf_keeps_rules() {
+    for some in wrong_protobuf_bodies().chunks(4) {
+        thread::scope(|scope| {
+            for (name, body) in some {
+                scope.spawn(move || {
+                    let label = format!("pb{}", name.len());
+                    keeps_rules(name, &node_with(&label, |kind| Canned::Protobuf(body(kind))));
+                });
+            }
+        });
+    }
 }
 
 #[test]

@@ -194,14 +194,14 @@ fn lock() -> Result<Option<NamespaceLock>> {
 
 /// The source of objects, checked as far as possible without network access.
 enum Inputs {
-    Api(ApiConnection),
+    Api(Box<ApiConnection>),
     /// The folder does not have to exist yet.
     Folder(PathBuf),
 }
 
 async fn open_inputs(source: &ObjectSource) -> Result<Inputs> {
     match source {
-        ObjectSource::Api(api) => Ok(Inputs::Api(source::connect(api).await?)),
+        ObjectSource::Api(api) => Ok(Inputs::Api(Box::new(source::connect(api).await?))),
         ObjectSource::Folder(folder) => Ok(Inputs::Folder(folder.clone())),
     }
 }
@@ -333,7 +333,7 @@ fn watch_objects(
             let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
             tokio::spawn(events::record(connection.client.clone(), node.clone(), notices));
             let metrics = Arc::clone(&telemetry.metrics);
-            tokio::spawn(source::watch_api(connection, node, sink, metrics));
+            tokio::spawn(source::watch_api(*connection, node, sink, metrics));
         }
         Inputs::Folder(folder) => {
             let (read, if_empty) = (options.read_folder, options.if_empty);

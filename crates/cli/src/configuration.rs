@@ -119,6 +119,7 @@ pub(crate) fn running_overrides(args: &ProxyArgs, running: &RunningArgs) -> Resu
     let (metrics_bind_address, metrics_port) = running.metrics();
     Ok(Overrides {
         kubeconfig: given_path(&running.kubeconfig),
+        kube_api_content_type: value(&running.kube_api_content_type),
         healthz_bind_address,
         healthz_port,
         metrics_bind_address,
@@ -181,7 +182,8 @@ pub(crate) fn given_text(text: &Option<String>) -> Option<String> {
     text.clone().filter(|text| !text.is_empty())
 }
 
-fn value<T: Clone>(flag: &Option<Given<T>>) -> Option<T> {
+/// The value of a flag that is not the empty string.
+pub(crate) fn value<T: Clone>(flag: &Option<Given<T>>) -> Option<T> {
     flag.as_ref().and_then(|Given(value)| value.clone())
 }
 

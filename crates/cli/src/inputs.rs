@@ -2,7 +2,6 @@
 //! or the API server.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
@@ -10,7 +9,7 @@ use rulegen_config::{BindAddress, Overrides, ProxyConfig, RunningConfig};
 use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
 
 use crate::args::{ObjectsArgs, ProxyArgs};
-use crate::configuration::{given_path, given_text};
+use crate::configuration::{given_path, given_text, value};
 use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missing_node};
 use crate::{configuration, problems};
 
@@ -74,11 +73,13 @@ fn find_objects(
     if_empty: IfEmpty,
     mut objects: Objects,
 ) -> Result<Inputs> {
+    let kube_api_content_type = value(&args.kube_api_content_type);
+    let flags = Overrides { kube_api_content_type, ..flags };
     let (config, mut problems) = configuration::load_with(proxy, flags)?;
     let running = RunningConfig::from(&config);
-    let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
+    let metrics_address = running.metrics_bind_address;
     let config = ProxyConfig::from(&config);
-    let api = api_server(args, kubeconfig);
+    let api = api_server(args, &running);
     let is_from_api_server = args.filename.is_empty() && api.is_some();
     let cluster = match (args.filename.as_slice(), api) {
         ([], None) => None,
@@ -133,14 +134,15 @@ fn warn_of_unknown_node(objects: &Objects, snapshot: &Snapshot) -> Option<Proble
 }
 
 /// The API server named by flags, or by the configuration if there are no manifests.
-fn api_server(args: &ObjectsArgs, configured: Option<PathBuf>) -> Option<ApiOptions> {
+fn api_server(args: &ObjectsArgs, running: &RunningConfig) -> Option<ApiOptions> {
     let (named, master) = (given_path(&args.kubeconfig), given_text(&args.master));
     let is_named = named.is_some() || args.context.is_some() || master.is_some();
-    let configured = configured.filter(|_| args.filename.is_empty());
-    let kubeconfig = named.or(configured);
+    let configured = running.kubeconfig.as_ref().filter(|_| args.filename.is_empty());
+    let kubeconfig = named.or(configured.cloned());
     (is_named || kubeconfig.is_some()).then(|| ApiOptions {
         kubeconfig,
         context: args.context.clone(),
         master,
+        content_types: running.content_types.clone(),
     })
 }

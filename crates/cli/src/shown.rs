@@ -54,6 +54,7 @@ fn configured<'a>(flag: &str, config: &'a Value) -> Option<&'a Value> {
         "hostname-override" => "/hostnameOverride",
         "iptables-localhost-nodeports" => "/iptables/localhostNodePorts",
         "iptables-masquerade-bit" => "/iptables/masqueradeBit",
+        "kube-api-content-type" => "/clientConnection/contentType",
         "kubeconfig" => "/clientConnection/kubeconfig",
         "load-balancing" => "/nftables/loadBalancing",
         "max-service-size" => "/rulegen/maxServiceSize",

@@ -12,6 +12,7 @@
 
 mod bind_address;
 mod choice;
+mod content_type;
 mod detect_local;
 mod duration;
 mod node_port_addresses;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use bind_address::{BindAddress, parse_bind_address, parse_listen_address};
 pub use choice::NamedChoice;
+pub use content_type::ContentType;
 pub use detect_local::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, parse_cluster_cidrs,
     parse_interface,

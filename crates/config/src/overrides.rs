@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use rulegen_model::{ExternalIps, LoadBalancing};
 
 use crate::bind_address::BindAddress;
+use crate::content_type::ContentType;
 use crate::detect_local::DetectLocalMode;
 use crate::node_port_addresses::NodePortAddresses;
 use crate::proxy_mode::ProxyMode;
@@ -42,6 +43,7 @@ pub struct Overrides {
     /// Not in kube-proxy.
     pub load_balancing: Option<LoadBalancing>,
     pub kubeconfig: Option<PathBuf>,
+    pub kube_api_content_type: Option<ContentType>,
     pub healthz_bind_address: Option<BindAddress>,
     pub metrics_bind_address: Option<BindAddress>,
     /// Port of the healthz server, if no address is set; 0 disables the server.
@@ -105,6 +107,7 @@ pub fn merge(mut config: KubeProxyConfiguration, flags: &Overrides) -> KubeProxy
     set(&mut config.detect_local_mode, &flags.detect_local_mode);
     set(&mut config.node_port_addresses, &flags.nodeport_addresses);
     set(&mut config.client_connection.kubeconfig, &flags.kubeconfig);
+    set(&mut config.client_connection.content_type, &flags.kube_api_content_type);
     set(&mut config.bind_address_hard_fail, &flags.bind_address_hard_fail);
     set_some(&mut config.bind_address, &flags.bind_address);
     set_some(&mut config.healthz_bind_address, &flags.healthz_bind_address);

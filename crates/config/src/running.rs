@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bind_address::BindAddress;
+use crate::content_type::{ContentType, accepted};
 use crate::proxy_mode::ProxyMode;
 use crate::schema::{self, KubeProxyConfiguration};
 
@@ -12,6 +13,8 @@ use crate::schema::{self, KubeProxyConfiguration};
 #[expect(missing_docs, reason = "the fields are kube-proxy's own; its reference documents them")]
 pub struct RunningConfig {
     pub kubeconfig: Option<PathBuf>,
+    /// The encodings of the API server's answers, the first preferably.
+    pub content_types: Vec<ContentType>,
     pub healthz_bind_address: BindAddress,
     pub metrics_bind_address: BindAddress,
     pub bind_address_hard_fail: bool,
@@ -49,10 +52,12 @@ impl From<&KubeProxyConfiguration> for RunningConfig {
             ProxyMode::Iptables => iptables,
             ProxyMode::Nftables => nftables,
         };
-        let kubeconfig = config.client_connection.kubeconfig;
+        let client = config.client_connection;
+        let content_types = accepted(client.content_type, &client.accept_content_types);
         let conntrack = config.conntrack;
         Self {
-            kubeconfig: Some(kubeconfig).filter(|path| !path.as_os_str().is_empty()),
+            kubeconfig: Some(client.kubeconfig).filter(|path| !path.as_os_str().is_empty()),
+            content_types,
             healthz_bind_address: config.healthz_bind_address.unwrap_or(BindAddress::Off),
             metrics_bind_address: config.metrics_bind_address.unwrap_or(BindAddress::Off),
             bind_address_hard_fail: config.bind_address_hard_fail,

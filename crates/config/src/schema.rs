@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::bind_address::BindAddress;
+use crate::content_type::ContentType;
 use crate::detect_local::{DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX};
 use crate::node_port_addresses::NodePortAddresses;
 use crate::proxy_mode::ProxyMode;
@@ -106,12 +107,15 @@ pub enum ConfigurationKind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientConnection {
-    #[serde(skip_serializing, deserialize_with = "wire::unused::<String, _>")]
-    accept_content_types: (),
+    /// The encodings of the API server's answers, the first preferably; empty if `content_type`
+    /// decides.
+    #[serde(with = "wire::content_types")]
+    pub accept_content_types: Vec<ContentType>,
     #[serde(skip_serializing, deserialize_with = "wire::unused_number::<0, MAX_I32, _>")]
     burst: (),
-    #[serde(skip_serializing, deserialize_with = "wire::unused::<String, _>")]
-    content_type: (),
+    /// The preferred encoding of the API server's answers.
+    #[serde(with = "wire::choice")]
+    pub content_type: ContentType,
     /// Path of the kubeconfig file; empty if there is none.
     #[serde(serialize_with = "wire::path")]
     pub kubeconfig: PathBuf,

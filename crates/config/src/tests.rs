@@ -204,7 +204,11 @@ fn configz_shows_all_defaults_in_kube_proxy_form() {
         "kind": "KubeProxyConfiguration",
         "bindAddress": "0.0.0.0",
         "bindAddressHardFail": false,
-        "clientConnection": {"kubeconfig": ""},
+        "clientConnection": {
+            "acceptContentTypes": "",
+            "contentType": "application/vnd.kubernetes.protobuf",
+            "kubeconfig": "",
+        },
         "clusterCIDR": "",
         "conntrack": {
             "maxPerCore": 32768,
@@ -263,7 +267,7 @@ fn bind_address_of_ipv6_makes_default_bind_addresses_ipv6() {
 #[test]
 fn configuration_file_sets_running_config() {
     let (config, problems) = read_text(
-        "clientConnection: {kubeconfig: /etc/kubeconfig, qps: 5, burst: 10, contentType: x}\n\
+        "clientConnection: {kubeconfig: /etc/kubeconfig, qps: 5, burst: 10, contentType: application/json}\n\
          healthzBindAddress: ''\nmetricsBindAddress: 0.0.0.0\noomScoreAdj: -500\nmode: nftables\n\
          nftables: {minSyncPeriod: 2s, syncPeriod: 0s}\niptables: {minSyncPeriod: 1s}\n\
          conntrack: {maxPerCore: 0, udpTimeout: 10s}\nipvs: {strictARP: true}\nlogging: null\n\
@@ -272,6 +276,7 @@ fn configuration_file_sets_running_config() {
     assert_eq!(problems, []);
     let expected = RunningConfig {
         kubeconfig: Some("/etc/kubeconfig".into()),
+        content_types: vec![ContentType::Json],
         healthz_bind_address: BindAddress::At("0.0.0.0:10256".parse().unwrap()),
         metrics_bind_address: BindAddress::At("0.0.0.0:10249".parse().unwrap()),
         bind_address_hard_fail: false,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 use crate::bind_address::{BindAddress, parse_bind_address};
 use crate::choice::NamedChoice;
+use crate::content_type::parse_content_types;
 use crate::detect_local::{parse_cluster_cidrs, parse_interface};
 use crate::duration::{format_duration, parse_duration};
 
@@ -238,6 +239,26 @@ pub(crate) mod cluster_cidrs {
     ) -> Result<S::Ok, S::Error> {
         let texts: Vec<String> = value.iter().map(ToString::to_string).collect();
         serializer.serialize_str(&texts.join(","))
+    }
+}
+
+/// Media types, comma-separated.
+pub(crate) mod content_types {
+    use super::{Deserializer, NamedChoice, Serializer, optional, parse_content_types};
+    use crate::content_type::ContentType;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<ContentType>, D::Error> {
+        optional(deserializer, parse_content_types).map(Option::unwrap_or_default)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &[ContentType],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let names: Vec<&str> = value.iter().map(|of| of.as_str()).collect();
+        serializer.serialize_str(&names.join(","))
     }
 }
 

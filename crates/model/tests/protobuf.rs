@@ -7,6 +7,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "the encoder is for tests")]
 
 #[path = "../../../tests/agent/api_server/protobuf.rs"]
+#[allow(dead_code, reason = "the test API server uses the rest")]
 mod encoder;
 
 use std::path::PathBuf;

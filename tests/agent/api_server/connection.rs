@@ -60,14 +60,18 @@ impl Connection {
             self.pass()?;
             let is_last = request.is_last();
             let number = self.number;
+            let is_protobuf = request.prefers_protobuf() && !self.shared.read().has_only_json;
             match self.shared.change(|state| answer::answer(state, number, &request)) {
-                Answer::Whole(response) => self.send(&response.text(is_last))?,
+                Answer::Whole(response) => {
+                    let (head, body) = response.bytes(is_last, is_protobuf);
+                    self.send(&[head, body].concat())?;
+                }
                 Answer::Truncated(response) => {
-                    let text = response.text(true);
-                    return self.send(&text[..text.len() - response.body.len() / 2]);
+                    let (head, body) = response.bytes(true, is_protobuf);
+                    return self.send(&[&head[..], &body[..body.len() / 2]].concat());
                 }
                 Answer::Canned(canned) => self.send_canned(&canned)?,
-                Answer::Watch(deadline) => watch::run(self, deadline, is_last)?,
+                Answer::Watch(deadline) => watch::run(self, deadline, is_last, is_protobuf)?,
             }
             if is_last {
                 break;
@@ -78,8 +82,13 @@ impl Connection {
 
     /// Sends a canned response. An endless one ends when the client hangs up.
     fn send_canned(&self, canned: &Canned) -> io::Result<()> {
+        let mut media_type = http::JSON;
         let body = match canned {
             Canned::Body(body) => body.clone(),
+            Canned::Protobuf(body) => {
+                media_type = http::PROTOBUF;
+                body.clone()
+            }
             Canned::Pages(start) => {
                 static NUMBER: AtomicUsize = AtomicUsize::new(0);
                 let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -89,22 +98,23 @@ impl Connection {
                 .into_bytes()
             }
             Canned::Endless(start) => {
-                let head = http::head(200, false) + "Transfer-Encoding: chunked\r\n\r\n";
-                self.send(&(head + &http::chunk(start)))?;
-                let blanks = http::chunk(&" ".repeat(1 << 20));
+                let head =
+                    http::head(200, media_type, false) + "Transfer-Encoding: chunked\r\n\r\n";
+                self.send(&[head.as_bytes(), &http::chunk(start.as_bytes())].concat())?;
+                let blanks = http::chunk(&b" ".repeat(1 << 20));
                 loop {
                     self.send(&blanks)?;
                 }
             }
         };
-        let head = http::head(200, false) + &format!("Content-Length: {}\r\n\r\n", body.len());
-        self.send(&head)?;
+        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+        self.send((http::head(200, media_type, false) + &length).as_bytes())?;
         (&self.stream).write_all(&body)
     }
 
-    /// Sends a text with the current slowness of connections.
-    pub(super) fn send(&self, text: &str) -> io::Result<()> {
-        let mut rest = text.as_bytes();
+    /// Sends bytes with the current slowness of connections.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
         while !rest.is_empty() {
             self.pass()?;
             let slowness = self.shared.read().slowness;

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 use serde_json::Value;
 
+use super::protobuf;
+
 /// A received request, for tests to check.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -23,6 +25,11 @@ impl Request {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
+    }
+
+    /// Whether protobuf is the first choice for the response.
+    pub(super) fn prefers_protobuf(&self) -> bool {
+        self.header("accept").is_some_and(|accept| accept.starts_with(PROTOBUF))
     }
 
     pub(super) fn is_last(&self) -> bool {
@@ -54,38 +61,50 @@ impl Request {
     }
 }
 
+/// A media type.
+pub(super) const JSON: &str = "application/json";
+/// A media type.
+pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 /// A complete response.
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) retry_after: Option<u32>,
-    pub(super) body: String,
+    body: Value,
 }
 
 impl Response {
     pub(super) fn new(code: u16, body: &Value) -> Self {
-        Self { code, retry_after: None, body: body.to_string() + "\n" }
+        Self { code, retry_after: None, body: body.clone() }
     }
 
-    pub(super) fn text(&self, is_last: bool) -> String {
+    /// Head and body.
+    pub(super) fn bytes(&self, is_last: bool, is_protobuf: bool) -> (Vec<u8>, Vec<u8>) {
+        let (media_type, body) = if is_protobuf && self.body["kind"].is_string() {
+            (PROTOBUF, protobuf::object(&self.body))
+        } else {
+            (JSON, (self.body.to_string() + "\n").into_bytes())
+        };
         let retry = self.retry_after.map(|after| format!("Retry-After: {after}\r\n"));
-        let length = format!("Content-Length: {}\r\n", self.body.len());
-        head(self.code, is_last) + &retry.unwrap_or_default() + &length + "\r\n" + &self.body
+        let length = format!("Content-Length: {}\r\n", body.len());
+        let head = head(self.code, media_type, is_last) + &retry.unwrap_or_default() + &length;
+        ((head + "\r\n").into_bytes(), body)
     }
 }
 
 /// Status line and headers of a response, without the empty line at the end.
-pub(super) fn head(code: u16, is_last: bool) -> String {
+pub(super) fn head(code: u16, media_type: &str, is_last: bool) -> String {
     let connection = if is_last { "Connection: close\r\n" } else { "" };
     format!(
         "HTTP/1.1 {code} {}\r\nCache-Control: no-cache, private\r\n\
-         Content-Type: application/json\r\n{connection}",
+         Content-Type: {media_type}\r\n{connection}",
         reason(code)
     )
 }
 
 /// A chunk of a body of unknown length (chunked transfer encoding).
-pub(super) fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
+pub(super) fn chunk(data: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
 fn reason(code: u16) -> &'static str {

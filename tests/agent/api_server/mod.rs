@@ -10,6 +10,7 @@ mod events;
 mod http;
 mod kind;
 mod list;
+pub(crate) mod protobuf;
 mod selector;
 mod state;
 mod status;
@@ -215,6 +216,11 @@ impl ApiServer {
     /// Rejects `sendInitialEvents`, like servers before 1.32 (KEP-3157).
     pub(crate) fn lack_watch_lists(&self) {
         self.change(|state| state.lacks_watch_lists = true);
+    }
+
+    /// Ignores that a request accepts protobuf, like a proxy that knows only JSON.
+    pub(crate) fn answer_json_only(&self) {
+        self.change(|state| state.has_only_json = true);
     }
 
     /// Starts or stops ending each new watch after its initial events, like a proxy without

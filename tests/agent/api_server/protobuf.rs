@@ -310,6 +310,11 @@ fn tables(kind: &str) -> (&'static [Field], &'static [Field]) {
     }
 }
 
+/// Whether there are tables of a kind.
+pub(crate) fn is_known(kind: &str) -> bool {
+    ["Service", "EndpointSlice", "Node", "ServiceCIDR", "Status"].contains(&kind)
+}
+
 /// A list or object with its kind.
 pub(crate) fn object(object: &Value) -> Vec<u8> {
     let kind = object["kind"].as_str().unwrap();

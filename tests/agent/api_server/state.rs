@@ -32,6 +32,7 @@ pub(super) struct State {
     pub(super) is_stopped: bool,
     pub(super) lacks_service_cidrs: bool,
     pub(super) lacks_watch_lists: bool,
+    pub(super) has_only_json: bool,
     pub(super) says_gone_by_code: bool,
     pub(super) ends_watches: bool,
     pub(super) threads: usize,
@@ -66,8 +67,10 @@ pub(crate) enum Failure {
 /// A response with status 200 and any content.
 #[derive(Debug, Clone)]
 pub(crate) enum Canned {
-    /// A body.
+    /// A body in JSON.
     Body(Vec<u8>),
+    /// A body in protobuf.
+    Protobuf(Vec<u8>),
     /// This start, then spaces until the client hangs up.
     Endless(&'static str),
     /// Endless pages: each has a continue token.

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::http;
 use super::kind::Kind;
 use super::list::Parameters;
+use super::protobuf;
 use super::selector::Selection;
 use super::state::State;
 use super::status::{self, Status};
@@ -76,19 +77,36 @@ pub(super) fn begin(
     Ok(Instant::now() + parameters.timeout.unwrap_or(LONGEST))
 }
 
-/// Writes a watch's lines until its deadline.
-pub(super) fn run(connection: &Connection, deadline: Instant, is_last: bool) -> io::Result<()> {
-    let head = http::head(200, is_last) + "Transfer-Encoding: chunked\r\n\r\n";
-    connection.send(&head)?;
+/// Writes a watch's events until its deadline.
+pub(super) fn run(
+    connection: &Connection,
+    deadline: Instant,
+    is_last: bool,
+    is_protobuf: bool,
+) -> io::Result<()> {
+    let media_type =
+        if is_protobuf { &format!("{};stream=watch", http::PROTOBUF) } else { http::JSON };
+    let head = http::head(200, media_type, is_last) + "Transfer-Encoding: chunked\r\n\r\n";
+    connection.send(head.as_bytes())?;
     connection.expect_hangup()?;
     loop {
         let (lines, is_over) = lines(connection, deadline)?;
         for line in lines {
-            connection.send(&http::chunk(&line))?;
+            let event = if is_protobuf { frame(&line) } else { line.into_bytes() };
+            connection.send(&http::chunk(&event))?;
         }
         if is_over {
-            return connection.send(&http::chunk(""));
+            return connection.send(&http::chunk(b""));
         }
+    }
+}
+
+/// An event in protobuf. A line that is not an event is sent as it is, with its length.
+fn frame(line: &str) -> Vec<u8> {
+    let event: Value = serde_json::from_str(line).unwrap_or_default();
+    match (event["type"].as_str(), event["object"]["kind"].as_str()) {
+        (Some(kind), Some(of)) if protobuf::is_known(of) => protobuf::event(kind, &event["object"]),
+        _ => [&(line.len() as u32).to_be_bytes()[..], line.as_bytes()].concat(),
     }
 }
 

@@ -13,7 +13,6 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::future::join4;
-use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
 use rulegen_model::Kind;
@@ -28,6 +27,7 @@ use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::ListPages;
 use super::request::{self, RequestError};
 use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
+use super::watch_stream;
 use crate::input;
 use crate::queue::Ended;
 
@@ -61,16 +61,15 @@ pub(crate) async fn watch(
     sink: Sink,
     metrics: impl Watches,
 ) {
-    let ApiConnection { client, address, .. } = connection;
-    let server = Server::new(address);
+    let server = Server::new(connection.address.clone());
     let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
     let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
     let slices = Selection::new(Some(SLICES_LABELS), None);
     join4(
-        Watch::<Services, _>::new(&client, &server, &sink, &metrics, services).run(),
-        Watch::<EndpointSlices, _>::new(&client, &server, &sink, &metrics, slices).run(),
-        Watch::<Nodes, _>::new(&client, &server, &sink, &metrics, own).run(),
-        Watch::<ServiceCidrs, _>::new(&client, &server, &sink, &metrics, Selection::default())
+        Watch::<Services, _>::new(&connection, &server, &sink, &metrics, services).run(),
+        Watch::<EndpointSlices, _>::new(&connection, &server, &sink, &metrics, slices).run(),
+        Watch::<Nodes, _>::new(&connection, &server, &sink, &metrics, own).run(),
+        Watch::<ServiceCidrs, _>::new(&connection, &server, &sink, &metrics, Selection::default())
             .run(),
     )
     .await;
@@ -107,7 +106,7 @@ impl Selection {
 
 /// The watch of one kind.
 struct Watch<'a, W, T> {
-    client: &'a Client,
+    connection: &'a ApiConnection,
     metrics: &'a T,
     forwarder: EventForwarder<'a>,
     troubles: WatchFailures,
@@ -122,14 +121,14 @@ struct Watch<'a, W, T> {
 
 impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     fn new(
-        client: &'a Client,
+        connection: &'a ApiConnection,
         server: &Server,
         sink: &'a Sink,
         metrics: &'a T,
         selection: Selection,
     ) -> Self {
         Self {
-            client,
+            connection,
             metrics,
             forwarder: EventForwarder::new(sink),
             troubles: WatchFailures::new(W::KIND, server.clone()),
@@ -181,7 +180,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     async fn page(&mut self, pages: &ListPages) -> Result<Result<Page<W>, RequestError>, Ended> {
-        let mut answer = pin!(request::list::<W>(self.client, pages.parameters()));
+        let mut answer = pin!(request::list::<W>(self.connection, pages.parameters()));
         if let Ok(page) = timeout(SLOW, &mut answer).await {
             return Ok(page);
         }
@@ -246,12 +245,13 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     /// Runs one watch to its end and updates the resource version.
     async fn watch(&mut self, version: &mut String) -> Result<Result<(), RequestError>, Ended> {
         let parameters = self.selection.watch();
-        let mut lines = match request::watch(self.client, W::PATH, &parameters, version).await {
-            Ok(lines) => lines,
+        let stream = watch_stream::watch(self.connection, W::PATH, &parameters, version).await;
+        let mut stream = match stream {
+            Ok(stream) => stream,
             Err(error) => return Ok(Err(error)),
         };
         loop {
-            let event = match lines.event::<W>().await {
+            let event = match stream.event::<W>().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(Ok(())),
                 // Handled like a normal end: if the server is gone, the next attempt reports it.
@@ -274,7 +274,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                     self.works().await?;
                     self.forwarder.gone(object).await?;
                 }
-                StreamEvent::Bookmark(newer) => {
+                StreamEvent::Bookmark { version: newer, .. } => {
                     self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;

@@ -8,16 +8,18 @@ use hyper::header::{HeaderValue, USER_AGENT};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use rulegen_config::ContentType;
 use tower::layer::layer_fn;
 
 use super::bounded::Bounded;
+use super::encoding::Accept;
 use super::measured::Measured;
 use super::throttle::Throttle;
 use crate::error::{Error, Result};
 use crate::metrics::{RestClient, go_architecture};
 
 /// How to reach the API server.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ApiOptions {
     /// A kubeconfig; `KUBECONFIG`, `~/.kube/config` or the pod's own credentials if there is none.
     pub kubeconfig: Option<PathBuf>,
@@ -25,6 +27,8 @@ pub struct ApiOptions {
     pub context: Option<String>,
     /// The server's URL, overrides the kubeconfig.
     pub master: Option<String>,
+    /// The encodings of lists and watches, the first preferably.
+    pub content_types: Vec<ContentType>,
 }
 
 /// The timeout for connecting.
@@ -41,6 +45,7 @@ pub(crate) struct ApiConnection {
     pub(crate) client: Client,
     /// The server's address, for messages.
     pub(crate) address: String,
+    pub(super) accept: Accept,
     pub(crate) metrics: RestClient,
 }
 
@@ -71,7 +76,8 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<ApiConnection> {
         .with_layer(&layer_fn(|inner| Throttle::new(inner, metrics.clone())))
         .with_layer(&layer_fn(Bounded))
         .build();
-    Ok(ApiConnection { client, address, metrics })
+    let accept = Accept::new(&options.content_types);
+    Ok(ApiConnection { client, address, accept, metrics })
 }
 
 /// The format of client-go, by which audit logs and metrics of the API server distinguish clients.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kube::Client;
 use kube::api::ListParams;
 use rulegen_model::{Kind, Object, Objects, Problem, Severity, Source, Sourced};
 
@@ -23,18 +22,21 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;
     runtime.block_on(async {
-        let ApiConnection { client, .. } = connect(options).await?;
+        let connection = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
         let services = match listed.objects.details {
-            Some(_) => listed.services::<LabelledServices>(&client).await,
-            None => listed.services::<Services>(&client).await,
+            Some(_) => listed.services::<LabelledServices>(&connection).await,
+            None => listed.services::<Services>(&connection).await,
         };
         services.map_err(cannot("services"))?;
         let slices = ListParams::default().labels(super::api::SLICES_LABELS);
-        listed.kind::<EndpointSlices>(&client, slices).await.map_err(cannot("endpointslices"))?;
+        listed
+            .kind::<EndpointSlices>(&connection, slices)
+            .await
+            .map_err(cannot("endpointslices"))?;
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
-        listed.kind::<Nodes>(&client, own).await.map_err(cannot("nodes"))?;
-        match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
+        listed.kind::<Nodes>(&connection, own).await.map_err(cannot("nodes"))?;
+        match listed.kind::<ServiceCidrs>(&connection, ListParams::default()).await {
             // Older clusters do not have them.
             Err(error) if is_absence(&error, false) => {}
             // Roles written for older clusters do not allow them.
@@ -61,25 +63,28 @@ struct Listed<'a> {
 const ATTEMPTS: usize = 3;
 
 impl Listed<'_> {
-    async fn services<W: Watched>(&mut self, client: &Client) -> Result<(), request::RequestError> {
+    async fn services<W: Watched>(
+        &mut self,
+        connection: &ApiConnection,
+    ) -> Result<(), request::RequestError> {
         let services = ListParams::default().labels(super::api::SERVICES_LABELS);
         let selected = services.clone().fields(super::api::SERVICES_FIELDS);
-        match self.kind::<W>(client, selected).await {
-            Err(error) if is_unselectable(&error) => self.kind::<W>(client, services).await,
+        match self.kind::<W>(connection, selected).await {
+            Err(error) if is_unselectable(&error) => self.kind::<W>(connection, services).await,
             done => done,
         }
     }
 
     async fn kind<W: Watched>(
         &mut self,
-        client: &Client,
+        connection: &ApiConnection,
         parameters: ListParams,
     ) -> Result<(), request::RequestError> {
         let parameters = parameters.limit(PAGE);
         let mut attempts = ATTEMPTS;
         let items = loop {
             attempts -= 1;
-            match all::<W>(client, parameters.clone()).await {
+            match all::<W>(connection, parameters.clone()).await {
                 Err(request::RequestError::Refused(status))
                     if status.code == 410 && attempts > 0 => {}
                 done => break done?,
@@ -111,13 +116,13 @@ impl Listed<'_> {
 }
 
 async fn all<W: Watched>(
-    client: &Client,
+    connection: &ApiConnection,
     parameters: ListParams,
 ) -> Result<Vec<ApiObject<W>>, request::RequestError> {
     let mut pages = ListPages::new(parameters);
     let mut objects = Vec::new();
     loop {
-        let page = pages.turn(request::list::<W>(client, pages.parameters()).await?)?;
+        let page = pages.turn(request::list::<W>(connection, pages.parameters()).await?)?;
         objects.extend(page.objects);
         if page.end.is_some() {
             return Ok(objects);

@@ -4,16 +4,20 @@ mod answer;
 pub(crate) mod api;
 mod bounded;
 mod client;
+mod encoding;
 mod event_forwarder;
 mod folder;
+mod json_answer;
 mod list;
 mod list_version;
 mod measured;
 mod object;
 mod pages;
+mod protobuf_answer;
 mod request;
 mod throttle;
 mod watch_failures;
+mod watch_stream;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use rulegen_model::protobuf::{self, TypedBytes};
 use rulegen_model::{Kind, Object, ObjectKey, Problem, ServiceLabels, read_labels, read_object};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -62,7 +63,7 @@ pub(crate) struct ApiObject<W> {
     pub(super) api_version: String,
     pub(super) key: ObjectKey,
     pub(super) resource_version: Option<String>,
-    /// The size of its JSON in KiB, rounded up.
+    /// The size of its JSON in KiB, rounded up, which is about its size in memory.
     pub(super) size: usize,
     /// Its labels, if they are read.
     pub(super) labels: ServiceLabels,
@@ -88,11 +89,30 @@ impl<W: Watched> ApiObject<W> {
         }
     }
 
+    /// Items of a list have no kind of their own.
+    pub(super) fn of_protobuf(bytes: TypedBytes) -> Self {
+        let TypedBytes { api_version, kind, raw } = bytes;
+        let read = protobuf::object(W::KIND, &raw);
+        Self {
+            kind,
+            api_version,
+            key: ObjectKey::new(&read.namespace, &read.name),
+            resource_version: Some(read.resource_version).filter(|version| !version.is_empty()),
+            size: (raw.len() * JSON_FOR_PROTOBUF).div_ceil(1024),
+            labels: if W::HAS_LABELS { protobuf::labels(&raw) } else { ServiceLabels::default() },
+            object: read.object,
+            watched: PhantomData,
+        }
+    }
+
     /// The resource version as a number, which increases with each change of any object (KEP-5504).
     pub(super) fn version(&self) -> Option<u64> {
         self.resource_version.as_deref()?.parse().ok()
     }
 }
+
+/// The size of JSON for a byte of protobuf.
+const JSON_FOR_PROTOBUF: usize = 3;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -76,7 +76,7 @@ impl ListPages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::answer::page;
+    use crate::source::json_answer::page;
     use crate::source::object::Services;
 
     fn turn(

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
-use rulegen_config::{BindAddress, parse_duration, parse_listen_address};
+use rulegen_config::{BindAddress, ContentType, parse_duration, parse_listen_address};
 
-use super::choice::{Given, given};
+use super::choice::{Given, given, one_of};
 use super::listen::{ListenAddress, bind_address};
 use super::shared::any_path;
 use super::{EmptyArgs, InsteadArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
@@ -76,6 +76,11 @@ pub(crate) struct RunningArgs {
     /// Address of the API server; overrides the kubeconfig
     #[arg(long, value_name = "URL", help_heading = "Source")]
     pub(crate) master: Option<String>,
+
+    /// Encoding of the API server's answers [default: application/vnd.kubernetes.protobuf, or JSON
+    /// from a server without it]
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<ContentType>(), help_heading = "Source")]
+    pub(crate) kube_api_content_type: Option<Given<ContentType>>,
 
     /// Address of /healthz, /livez and /readyz; port 0 disables them [default: 0.0.0.0:10256]
     #[arg(long, value_name = "IP:PORT", value_parser = given(parse_listen_address), help_heading = "Health and metrics")]

@@ -80,7 +80,6 @@ impl Flags for Unsupported {
     const ALL: &'static [Flag] = &[
         Value("config-sync-period"),
         Value("kube-api-burst"),
-        Value("kube-api-content-type"),
         Value("kube-api-qps"),
         Bool("profiling"),
         Value("show-hidden-metrics-for-version"),
@@ -156,7 +155,8 @@ impl Flags for MetricsServer {
 pub(crate) struct ApiClientFlags;
 
 impl Flags for ApiClientFlags {
-    const ALL: &'static [Flag] = &[Value("kubeconfig"), Value("master")];
+    const ALL: &'static [Flag] =
+        &[Value("kube-api-content-type"), Value("kubeconfig"), Value("master")];
 }
 
 /// kube-proxy flags that only a running agent uses. Other commands accept them, so that kube-proxy's

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rulegen_config::ContentType;
 
 use super::EmptyArgs;
+use super::choice::{Given, one_of};
 
 /// Manifests, the API server, or none.
 #[derive(Debug, Args)]
@@ -33,4 +35,7 @@ pub(crate) struct ObjectsArgs {
     /// Address of the API server; overrides the kubeconfig
     #[arg(long, value_name = "URL")]
     pub(crate) master: Option<String>,
+
+    #[arg(long, hide = true, value_parser = one_of::<ContentType>())]
+    pub(crate) kube_api_content_type: Option<Given<ContentType>>,
 }

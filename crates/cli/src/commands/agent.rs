@@ -130,6 +130,7 @@ fn source(args: &AgentArgs, running: &RunningConfig) -> ObjectSource {
         kubeconfig: running.kubeconfig.clone(),
         context: args.running.context.clone(),
         master: configuration::given_text(&args.running.master),
+        content_types: running.content_types.clone(),
     })
 }
 

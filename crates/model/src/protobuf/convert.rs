@@ -61,7 +61,7 @@ impl ApiMessage for NodeObject {
         let taints = spec.taints.into_iter().map(|taint| object::Taint { key: taint.key });
         let addresses = status.addresses.into_iter();
         let addresses =
-            addresses.map(|of| object::NodeAddress { kind: of.kind, address: of.address });
+            addresses.map(|of| object::NodeAddress { kind: of.r#type, address: of.address });
         Object::Node(object::NodeObject {
             metadata: metadata.read(),
             spec: object::NodeSpec {
@@ -119,7 +119,7 @@ fn service_spec(spec: ServiceSpec) -> object::ServiceSpec {
     let config = spec.sessionAffinityConfig.unwrap_or_default();
     let timeout = config.clientIP.and_then(|config| config.timeoutSeconds);
     object::ServiceSpec {
-        kind: filled(spec.kind),
+        kind: filled(spec.r#type),
         ports: spec.ports.into_iter().map(service_port).collect(),
         cluster_ip: filled(spec.clusterIP),
         cluster_ips: spec.clusterIPs,

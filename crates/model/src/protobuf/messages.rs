@@ -45,17 +45,15 @@ pub(super) struct List {
 pub(super) struct ListMeta {
     #[prost(string, tag = "2")]
     pub(super) resourceVersion: String,
-    /// `continue`
     #[prost(string, tag = "3")]
-    pub(super) next: String,
+    pub(super) r#continue: String,
 }
 
 /// meta/v1 WatchEvent
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct WatchEvent {
-    /// `type`
     #[prost(string, tag = "1")]
-    pub(super) event: String,
+    pub(super) r#type: String,
     #[prost(message, optional, tag = "2")]
     pub(super) object: Option<RawExtension>,
 }
@@ -158,9 +156,8 @@ pub(super) struct ServiceSpec {
     pub(super) selector: Vec<Bytes>,
     #[prost(string, tag = "3")]
     pub(super) clusterIP: String,
-    /// `type`
     #[prost(string, tag = "4")]
-    pub(super) kind: String,
+    pub(super) r#type: String,
     #[prost(string, repeated, tag = "5")]
     pub(super) externalIPs: Vec<String>,
     #[prost(string, tag = "7")]
@@ -347,9 +344,8 @@ pub(super) struct NodeStatus {
 /// core/v1 NodeAddress
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NodeAddress {
-    /// `type`
     #[prost(string, tag = "1")]
-    pub(super) kind: String,
+    pub(super) r#type: String,
     #[prost(string, tag = "2")]
     pub(super) address: String,
 }

@@ -52,7 +52,7 @@ pub enum ProtobufError {
 }
 
 /// A list or object whose type is known.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypedBytes {
     /// The `apiVersion`.
     pub api_version: String,
@@ -63,7 +63,7 @@ pub struct TypedBytes {
 }
 
 /// A list.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListBytes {
     /// Whether it has metadata.
     pub has_metadata: bool,
@@ -144,7 +144,7 @@ pub fn list(raw: &Bytes) -> Result<ListBytes, ProtobufError> {
     let messages::List { metadata, items } = decode(raw.clone())?;
     let has_metadata = metadata.is_some();
     let metadata = metadata.unwrap_or_default();
-    let (resource_version, next) = (metadata.resourceVersion, metadata.next);
+    let (resource_version, next) = (metadata.resourceVersion, metadata.r#continue);
     Ok(ListBytes { has_metadata, resource_version, next, items })
 }
 
@@ -153,8 +153,8 @@ pub fn list(raw: &Bytes) -> Result<ListBytes, ProtobufError> {
 /// # Errors
 /// The bytes are not an event.
 pub fn event(frame: &Bytes) -> Result<EventBytes, ProtobufError> {
-    let messages::WatchEvent { event, object } = decode(frame.clone())?;
-    Ok(EventBytes { event, object: object.unwrap_or_default().raw })
+    let messages::WatchEvent { r#type, object } = decode(frame.clone())?;
+    Ok(EventBytes { event: r#type, object: object.unwrap_or_default().raw })
 }
 
 /// Reads a Status.
@@ -239,7 +239,7 @@ fn field_error(error: &DecodeError) -> ProtobufError {
     while let Some((step, after)) = rest.split_once(": ")
         && let Some((_, field)) = step.split_once('.').filter(|_| !step.contains(' '))
     {
-        path.push(field);
+        path.push(field.strip_prefix("r#").unwrap_or(field));
         rest = after;
     }
     path.reverse();
