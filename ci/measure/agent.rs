@@ -47,7 +47,7 @@ pub(crate) fn measure(text: &str) -> Value {
     }));
     fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
 
-    let (agent, first_start) = start(&namespace);
+    let (agent, first_start) = start(&namespace, &[]);
     let mut watcher = namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap());
     let times: Vec<f64> =
         (0..CHANGES).map(|round| change(&server, &slice, round, &mut watcher)).collect();
@@ -56,7 +56,7 @@ pub(crate) fn measure(text: &str) -> Value {
     let memory_after_pages = kilobytes(&agent, "VmRSS:") / 1024.0;
     stop(agent);
     let before = generation(&namespace);
-    let (agent, again) = start(&namespace);
+    let (agent, again) = start(&namespace, &[]);
     assert_eq!(generation(&namespace), before, "a restart wrote something");
     let memory_of_flood = flood(&server, slices, &agent) / 1024.0;
     stop(agent);
@@ -131,7 +131,7 @@ fn tables() -> Vec<(IpFamily, Name)> {
 }
 
 /// Starts the agent. Returns the seconds until it was ready.
-fn start(namespace: &Namespace) -> (Child, f64) {
+pub(crate) fn start(namespace: &Namespace, flags: &[&str]) -> (Child, f64) {
     let begun = Instant::now();
     let log = fs::File::create(scratch().join("agent.log")).unwrap();
     let agent = Command::new("ip")
@@ -146,6 +146,7 @@ fn start(namespace: &Namespace) -> (Child, f64) {
             "--kubeconfig",
         ])
         .arg(scratch().join("kubeconfig"))
+        .args(flags)
         .stderr(log)
         .stdout(Stdio::null())
         .spawn()
@@ -234,7 +235,7 @@ fn kilobytes(agent: &Child, field: &str) -> f64 {
     line.split_ascii_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn stop(mut agent: Child) {
+pub(crate) fn stop(mut agent: Child) {
     agent.kill().unwrap();
     agent.wait().unwrap();
 }

@@ -22,6 +22,7 @@ mod agent;
 #[path = "../../tests/agent/api_server/mod.rs"]
 mod api_server;
 mod cluster;
+mod encodings;
 mod iptables;
 mod limits;
 mod namespace;
@@ -71,6 +72,9 @@ fn main() {
         if wants("agent") {
             row["agent"] = agent::measure(&text);
         }
+        if wants("encodings") {
+            row["encodings"] = encodings::measure(&text);
+        }
         if wants("packets") && services == 10_000 {
             row["packets"] = packets::measure(&file);
         }
@@ -96,6 +100,9 @@ fn main() {
     }
     if wants("agent") {
         agent::print(&rows);
+    }
+    if wants("encodings") {
+        encodings::print(&rows);
     }
     if wants("packets") {
         packets::print(&rows);

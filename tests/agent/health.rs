@@ -106,7 +106,7 @@ fn health_check_node_port_reports_local_endpoints() {
 /// With client-go's names and labels, which kubernetes-mixin's dashboard for kube-proxy queries.
 #[test]
 fn requests_to_the_api_server_are_counted_as_by_client_go() {
-    let node = Node::in_sync("requests");
+    let node = Node::in_sync_by_pages("requests");
     let host = node.server.address().to_string();
     let failures = 3;
     node.server.fail_next(failures, Kind::Service, None, Failure::Code(503));

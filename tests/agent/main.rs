@@ -28,6 +28,7 @@ mod commands;
 mod health;
 mod left_out;
 mod life;
+mod lists;
 mod log;
 mod malformed;
 mod node;

@@ -143,7 +143,7 @@ fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
     let node = Node::in_sync_by_json("nothing");
     let lists = |node: &Node| {
         let requests = node.server.requests();
-        requests.iter().filter(|request| request.parameter("limit").is_some()).count()
+        requests.iter().filter(|request| request.is_list()).count()
     };
     let before = lists(&node);
     for (at, line) in [

@@ -60,17 +60,22 @@ impl Node {
 
     /// The same, with a running agent that is in sync.
     pub(crate) fn in_sync(label: &str) -> Self {
-        let mut node = Self::new(label);
-        node.start("");
-        node.settle();
-        node.wait_for_watches();
-        node
+        Self::in_sync_with(label, |_| {})
     }
 
     /// The same, with a server or proxy that knows only JSON.
     pub(crate) fn in_sync_by_json(label: &str) -> Self {
+        Self::in_sync_with(label, ApiServer::answer_json_only)
+    }
+
+    /// The same, with a server without streaming lists.
+    pub(crate) fn in_sync_by_pages(label: &str) -> Self {
+        Self::in_sync_with(label, ApiServer::lack_watch_lists)
+    }
+
+    fn in_sync_with(label: &str, change: impl Fn(&ApiServer)) -> Self {
         let mut node = Self::new(label);
-        node.server.answer_json_only();
+        change(&node.server);
         node.start("");
         node.settle();
         node.wait_for_watches();

@@ -136,9 +136,7 @@ fn outage_with_expired_history_is_followed_by_a_new_list() {
 
 /// The requests for lists of Services.
 fn lists(node: &Node) -> Vec<Request> {
-    let is_list = |request: &Request| {
-        request.path.ends_with("/services") && request.parameter("watch").is_none()
-    };
+    let is_list = |request: &Request| request.path.ends_with("/services") && request.is_list();
     node.server.requests().into_iter().filter(is_list).collect()
 }
 
@@ -156,18 +154,35 @@ fn assert_not_older(lists: &[Request]) {
 /// A version that the server has no more, or does not have yet, is not asked for again.
 #[test]
 fn list_whose_version_is_refused_is_repeated_at_once_for_the_newest() {
-    let node = node_in_sync("refused-version");
+    thread::scope(|scope| {
+        scope.spawn(|| refused_version_is_not_asked_for_again(&node_in_sync("refused-stream")));
+        scope.spawn(|| {
+            let node = node_in_sync("refused-version");
+            node.server.lack_watch_lists();
+            // The next list learns that.
+            let before = lists(&node).len();
+            node.server.expire_watches(Kind::Service);
+            wait_until("the Services are listed in pages", || lists(&node).len() >= before + 2);
+            node.wait_for_watches();
+            refused_version_is_not_asked_for_again(&node);
+            let lists = lists(&node);
+            let newest = lists.last().unwrap();
+            assert!(newest.parameter("limit").is_some(), "etcd is read in pages: {lists:?}");
+        });
+    });
+}
+
+fn refused_version_is_not_asked_for_again(node: &Node) {
     node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(410));
     node.server.expire_history();
     node.server.expire_watches(Kind::Service);
     change(&node.server);
-    has_changed(&node);
-    let lists = lists(&node);
+    has_changed(node);
+    let lists = lists(node);
     let [.., refused, newest] = lists.as_slice() else { panic!("{lists:?}") };
-    let version = |list: &Request| list.parameter("resourceVersion").map(str::to_owned);
-    assert!(version(refused).is_some_and(|version| version != "0"), "{lists:?}");
-    assert_eq!(version(newest), None, "{lists:?}");
-    assert!(newest.parameter("limit").is_some(), "etcd is read in pages: {lists:?}");
+    let version = |list: &Request| list.parameter("resourceVersion").unwrap_or("").to_owned();
+    assert!(!["", "0"].contains(&&*version(refused)), "{lists:?}");
+    assert_eq!(version(newest), "", "{lists:?}");
     node.assert_logged("resource version refused", 1);
 }
 

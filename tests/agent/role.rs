@@ -62,7 +62,7 @@ fn right(request: &Request) -> Right {
 #[test]
 fn role_has_exactly_what_the_agent_asks_for() {
     const PORT: u16 = 31_040;
-    let node = Node::in_sync("role");
+    let node = Node::in_sync_by_pages("role");
     let requests = |method: &str| {
         node.server.requests().iter().filter(|request| request.method == method).count()
     };

@@ -122,7 +122,7 @@ fn sync_follows_node_topology_zone_and_address() {
 
 #[test]
 fn api_requests_use_selectors_of_kube_proxy() {
-    let node = Node::in_sync("asked");
+    let node = Node::in_sync_by_pages("asked");
     let requests = node.server.requests();
     for (path, labels, fields) in [
         (
@@ -141,7 +141,8 @@ fn api_requests_use_selectors_of_kube_proxy() {
         }
         let (watches, lists): (Vec<_>, Vec<_>) =
             of_kind.into_iter().partition(|request| request.parameter("watch").is_some());
-        assert!(!watches.is_empty() && lists.len() == 1, "{lists:?} {watches:?}");
+        assert!(watches.len() >= 2 && lists.len() == 1, "{lists:?} {watches:?}");
+        assert!(watches[0].is_list(), "a streaming list is tried first: {watches:?}");
         for watch in watches {
             assert_eq!(watch.parameter("allowWatchBookmarks"), Some("true"));
         }

@@ -26,7 +26,8 @@ fn api_server_with_slow_connections_is_not_an_error() {
 #[test]
 fn headless_services_are_filtered_if_field_selector_is_unsupported() {
     let mut node = Node::new("no-selector");
-    node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(400));
+    // A streaming list, and a list.
+    node.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(400));
     node.start("");
     node.settle();
     let mut headless = service("headless", 40);
@@ -68,7 +69,8 @@ fn api_server_errors_are_retried() {
 fn list_that_is_forbidden_is_reported_and_retried() {
     let mut node = Node::new("forbidden");
     for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
-        node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(403));
+        // A streaming list, and a list.
+        node.server.fail_next(2, kind, Some(Verb::List), Failure::Code(403));
     }
     node.start("");
     wait_until("the error is logged", || node.logged("services is forbidden") > 0);

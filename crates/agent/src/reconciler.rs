@@ -203,10 +203,14 @@ impl Reconciler {
                 return;
             }
             StoreEvent::ListEnded(kind) => {
-                self.known.rejected_objects.write().list_ended(*kind);
-                self.count_rejected(*kind);
+                let kind = *kind;
+                self.known.rejected_objects.write().list_ended(kind);
+                self.count_rejected(kind);
                 self.known.store.write().take_in(event);
-                self.log_services_without_rules();
+                // Meanwhile other lists may end.
+                if kind == Kind::Service {
+                    self.log_services_without_rules();
+                }
                 self.listed();
             }
         }

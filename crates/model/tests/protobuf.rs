@@ -131,6 +131,36 @@ fn encoder_of_the_tests_writes_the_recorded_bytes() {
     assert!(encoder::event("ERROR", &json["object"]) == recorded("services.watchlist.pb"));
 }
 
+/// A page of slices with five endpoints.
+#[test]
+fn page_in_protobuf_has_at_most_45_percent_of_the_bytes_of_json() {
+    let slice = |n: usize| {
+        let endpoint = |e: usize| {
+            json!({
+                "addresses": [format!("10.{e}.{}.{}", n / 250, n % 250)],
+                "conditions": {"ready": true, "serving": true, "terminating": false},
+                "nodeName": format!("node-{}", n % 100), "zone": "zone-a",
+            })
+        };
+        json!({
+            "metadata": {
+                "name": format!("web-{n}-abcde"), "namespace": "shop",
+                "uid": "d12380b9-d68d-42f9-8a60-d083adbbbcbf", "resourceVersion": n.to_string(),
+                "generation": 1, "creationTimestamp": "2026-11-27T02:56:22Z",
+                "labels": {"kubernetes.io/service-name": format!("web-{n}")},
+            },
+            "addressType": "IPv4", "endpoints": (0..5).map(endpoint).collect::<Vec<_>>(),
+            "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
+        })
+    };
+    let page = json!({
+        "kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"resourceVersion": "7"}, "items": (0..500).map(slice).collect::<Vec<_>>(),
+    });
+    let (protobuf, json) = (encoder::object(&page).len(), page.to_string().len());
+    assert!(protobuf * 100 <= json * 45, "{protobuf} of {json} bytes");
+}
+
 /// Values for all fields that are read.
 fn full(kind: Kind) -> Value {
     let metadata = json!({

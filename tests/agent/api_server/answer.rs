@@ -80,10 +80,18 @@ fn resource(
         None if request.parameter("watch").is_some_and(is_true) => Verb::Watch,
         None => Verb::List,
     };
-    if let (Verb::List, Some(canned)) = (verb, state.canned.get(&kind)) {
+    // A streaming list fails like a list.
+    let part = match verb {
+        Verb::Watch if request.is_list() => {
+            watch::check_support(state)?;
+            Verb::List
+        }
+        verb => verb,
+    };
+    if let (Verb::List, Some(canned)) = (part, state.canned.get(&kind)) {
         return Ok(Answer::Canned(canned.clone()));
     }
-    match (state.failure(kind, verb), verb) {
+    match (state.failure(kind, part), verb) {
         (Some(Failure::Code(code)), _) => Err(status::of_code(code, kind, verb.word())),
         (Some(Failure::Truncated), _) => {
             whole(state, request, kind, namespace, name).map(Answer::Truncated)

@@ -121,6 +121,7 @@ impl Connection {
             let bytes = slowness.map_or(rest.len(), |slowness| slowness.bytes.min(rest.len()));
             let (piece, after) = rest.split_at(bytes);
             (&self.stream).write_all(piece)?;
+            self.shared.sent.fetch_add(piece.len(), Ordering::Relaxed);
             rest = after;
             if let Some(slowness) = slowness {
                 let end = Instant::now() + slowness.delay;

@@ -27,6 +27,12 @@ impl Request {
         find(&self.headers, name)
     }
 
+    /// Whether it is a list, also as the beginning of a watch.
+    pub(crate) fn is_list(&self) -> bool {
+        let is_true = |name| self.parameter(name) == Some("true");
+        self.method == "GET" && (!is_true("watch") || is_true("sendInitialEvents"))
+    }
+
     /// Whether protobuf is the first choice for the response.
     pub(super) fn prefers_protobuf(&self) -> bool {
         self.header("accept").is_some_and(|accept| accept.starts_with(PROTOBUF))

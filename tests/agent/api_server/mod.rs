@@ -21,6 +21,7 @@ mod watch;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -218,6 +219,12 @@ impl ApiServer {
         self.change(|state| state.lacks_watch_lists = true);
     }
 
+    /// Refuses `sendInitialEvents` after the start of the response, like servers with an etcd before
+    /// 3.4.25 or 3.5.8.
+    pub(crate) fn lack_watch_progress(&self) {
+        self.change(|state| state.lacks_watch_progress = true);
+    }
+
     /// Ignores that a request accepts protobuf, like a proxy that knows only JSON.
     pub(crate) fn answer_json_only(&self) {
         self.change(|state| state.has_only_json = true);
@@ -232,6 +239,11 @@ impl ApiServer {
     /// Sends 410 as the HTTP status of a watch, not as an event: rare, but allowed.
     pub(crate) fn say_gone_by_code(&self) {
         self.change(|state| state.says_gone_by_code = true);
+    }
+
+    /// Bytes sent so far, except canned answers.
+    pub(crate) fn sent(&self) -> usize {
+        self.0.shared.sent.load(Ordering::Relaxed)
     }
 
     /// All requests so far.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ pub(super) struct State {
     pub(super) is_stopped: bool,
     pub(super) lacks_service_cidrs: bool,
     pub(super) lacks_watch_lists: bool,
+    pub(super) lacks_watch_progress: bool,
     pub(super) has_only_json: bool,
     pub(super) says_gone_by_code: bool,
     pub(super) ends_watches: bool,
@@ -131,6 +133,8 @@ impl State {
 
 #[derive(Default)]
 pub(super) struct Shared {
+    /// Bytes sent so far.
+    pub(super) sent: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }

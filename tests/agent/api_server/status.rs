@@ -87,6 +87,13 @@ pub(super) fn invalid_options(field: &str, message: &str) -> Status {
         .with("details", json!({"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}))
 }
 
+/// The storage cannot tell when a streaming list is complete.
+pub(super) fn no_watch_progress() -> Status {
+    let message = "a watch stream was requested by the client but the required storage feature \
+                   RequestWatchProgress is disabled";
+    Status::new(500, "InternalError", message)
+}
+
 /// The client saw a newer version than this server has: from another server, or before a restore.
 pub(super) fn too_large_version(wanted: u64, current: u64) -> Status {
     let message = format!("Too large resource version: {wanted}, current: {current}");

@@ -67,6 +67,9 @@ pub(super) fn begin(
 ) -> Result<Instant, Status> {
     check(state, parameters)?;
     let (queue, is_over) = match first(state, &selection, parameters) {
+        _ if parameters.initial_events == Some(true) && state.lacks_watch_progress => {
+            (vec![event("ERROR", status::no_watch_progress().object())], true)
+        }
         Ok(lines) => (lines, state.ends_watches),
         Err(expired) if state.says_gone_by_code => return Err(expired),
         // The watch cache reports this only after the start of the response.
@@ -133,14 +136,22 @@ fn lines(connection: &Connection, deadline: Instant) -> io::Result<(Vec<String>,
     Ok(([lines, rest].concat(), true))
 }
 
+/// Whether the server has streaming lists.
+pub(super) fn check_support(state: &State) -> Result<(), Status> {
+    let message =
+        "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+    match state.lacks_watch_lists {
+        true => Err(status::invalid_options("sendInitialEvents", message)),
+        false => Ok(()),
+    }
+}
+
 /// Like apimachinery's ValidateListOptions.
 fn check(state: &State, parameters: &Parameters) -> Result<(), Status> {
-    let field = "sendInitialEvents";
+    if parameters.initial_events.is_some() {
+        check_support(state)?;
+    }
     match (parameters.initial_events, &*parameters.version_match) {
-        (Some(_), _) if state.lacks_watch_lists => Err(status::invalid_options(
-            field,
-            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
-        )),
         (Some(_), "NotOlderThan") | (None, "") => Ok(()),
         (Some(_), _) => Err(status::invalid_options(
             "resourceVersionMatch",

@@ -4,10 +4,12 @@
 //! ```text
 //!        ┌────────── version too old, or invalid response ────────────────┐
 //!        ▼                                                                │
-//! list, page by page ──version──▶ watch from there ──end or failure──▶ watch again
+//! list ──version──▶ watch from there ──end or failure──▶ watch again ─────┘
 //! ```
 //!
-//! Known objects stay until a list is complete.
+//! A list is the beginning of a watch that starts with all objects (streaming list, KEP-3157), which
+//! neither the server nor the agent holds as a whole. A server without streaming lists is asked for
+//! pages. Known objects stay until a list is complete.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -16,18 +18,19 @@ use futures::future::join4;
 use kube::api::{ListParams, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
 use rulegen_model::Kind;
+use rulegen_model::protobuf::INITIAL_EVENTS_END;
 use tokio::time::{sleep, timeout};
 
 use super::Sink;
-use super::answer::{Page, StreamEvent};
+use super::answer::{StreamEvent, WrongAnswer};
 use super::client::{ApiConnection, CONNECT_TIMEOUT};
 use super::event_forwarder::EventForwarder;
 use super::list_version::ListVersion;
 use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-use super::pages::ListPages;
+use super::pages::{ListPages, MOST_OBJECTS};
 use super::request::{self, RequestError};
 use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
-use super::watch_stream;
+use super::watch_stream::{self, EventStream};
 use crate::input;
 use crate::queue::Ended;
 
@@ -115,8 +118,18 @@ struct Watch<'a, W, T> {
     /// The backoff before a list after a failed watch. It is reset after two minutes without a
     /// failure, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
+    /// Whether the server may have streaming lists.
+    streams_lists: bool,
     was_absent: bool,
     watched: std::marker::PhantomData<W>,
+}
+
+/// What follows a list.
+struct Listed {
+    /// The resource version from which to watch.
+    version: String,
+    /// The watch that began with the list.
+    stream: Option<EventStream>,
 }
 
 impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
@@ -135,6 +148,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             selection,
             list_version: ListVersion::new(),
             lists: DefaultBackoff::default(),
+            streams_lists: true,
             was_absent: false,
             watched: std::marker::PhantomData,
         }
@@ -150,17 +164,90 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     /// Lists, then watches until another list is needed. Returns the pause before it.
     async fn round(&mut self) -> Result<Duration, Ended> {
         match self.list().await? {
-            Ok(version) => self.follow(version).await,
+            Ok(listed) => self.follow(listed).await,
             Err(error) => self.after_list(&error).await,
         }
     }
 
-    /// Lists all objects. Returns the resource version from which to watch.
-    async fn list(&mut self) -> Result<Result<String, RequestError>, Ended> {
+    /// Lists all objects.
+    async fn list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
+        if self.streams_lists {
+            match self.streamed_list().await? {
+                Err(error) if self.needs_pages(&error) => {}
+                done => return Ok(done),
+            }
+        }
+        self.paged_list().await
+    }
+
+    /// Lists all objects by a watch that begins with them.
+    async fn streamed_list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
+        let parameters = WatchParams { send_initial_events: true, ..self.selection.watch() };
+        let version = self.list_version.of_stream();
+        let connection = self.connection;
+        let stream = watch_stream::watch(connection, W::PATH, &parameters, &version);
+        let mut stream = match self.answer(stream).await? {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut objects = 0_usize;
+        loop {
+            let event = match self.answer(stream.event::<W>()).await? {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(Err(WrongAnswer::Missing(INITIAL_EVENTS_END).into())),
+                Err(error) => return Ok(Err(error)),
+            };
+            if objects == 0 && !matches!(event, StreamEvent::Failed(_)) {
+                self.forwarder.list_begins(W::KIND).await?;
+            }
+            objects += 1;
+            if objects > MOST_OBJECTS {
+                return Ok(Err(WrongAnswer::Endless("more than 500,000 objects").into()));
+            }
+            match event {
+                StreamEvent::Put(object, _) => self.forwarder.put(object, false).await?,
+                // Deleted since the first events.
+                StreamEvent::Gone(object, _) => self.forwarder.gone(object).await?,
+                StreamEvent::Bookmark { ends_list: false, .. } => {}
+                StreamEvent::Bookmark { version, ends_list: true } => {
+                    self.list_ended(&version).await?;
+                    return Ok(Ok(Listed { version, stream: Some(stream) }));
+                }
+                StreamEvent::Failed(status) => return Ok(Err(RequestError::Refused(status))),
+            }
+        }
+    }
+
+    /// Whether a list must be repeated in pages after its stream failed.
+    fn needs_pages(&mut self, error: &RequestError) -> bool {
+        let has_streams = match error {
+            RequestError::Unreachable(_) | RequestError::Silent(_) => return false,
+            RequestError::Refused(status) => match status.code {
+                // The version is too old or too new, or the server is overloaded.
+                410 | 429 | 502 | 503 | 504 => return false,
+                // Servers without streaming lists answer with 400 or 422, those with an etcd that is
+                // too old with 500.
+                400 | 422 | 500 => false,
+                _ => true,
+            },
+            RequestError::Wrong(_) => false,
+        };
+        if !has_streams {
+            self.streams_lists = false;
+            let kind = W::KIND.name();
+            tracing::info!(kind, %error, "no streaming list from the API server, listing in pages");
+        }
+        true
+    }
+
+    /// Lists all objects in pages.
+    async fn paged_list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
         let mut pages = ListPages::new(self.list_version.set(self.selection.list()));
         loop {
             let is_first = pages.is_first();
-            let page = match self.page(&pages).await?.and_then(|page| Ok(pages.turn(page)?)) {
+            let page = request::list::<W>(self.connection, pages.parameters());
+            let page = self.answer(page).await?;
+            let page = match page.and_then(|page| Ok(pages.turn(page)?)) {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
@@ -171,18 +258,26 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 self.forwarder.put(object, false).await?;
             }
             if let Some(version) = page.end {
-                self.list_version.listed(&version);
-                self.works().await?;
-                self.forwarder.list_ends(W::KIND).await?;
-                return Ok(Ok(version));
+                self.list_ended(&version).await?;
+                return Ok(Ok(Listed { version, stream: None }));
             }
         }
     }
 
-    async fn page(&mut self, pages: &ListPages) -> Result<Result<Page<W>, RequestError>, Ended> {
-        let mut answer = pin!(request::list::<W>(self.connection, pages.parameters()));
-        if let Ok(page) = timeout(SLOW, &mut answer).await {
-            return Ok(page);
+    async fn list_ended(&mut self, version: &str) -> Result<(), Ended> {
+        self.list_version.listed(version);
+        self.works().await?;
+        self.forwarder.list_ends(W::KIND).await
+    }
+
+    /// Waits for a part of a list. A slow one is reported.
+    async fn answer<A>(
+        &mut self,
+        answer: impl Future<Output = Result<A, RequestError>>,
+    ) -> Result<Result<A, RequestError>, Ended> {
+        let mut answer = pin!(answer);
+        if let Ok(answer) = timeout(SLOW, &mut answer).await {
+            return Ok(answer);
         }
         let trouble = input::SourceError { why: self.troubles.waits(SLOW), until: None };
         self.forwarder.source(W::KIND, Some(trouble)).await?;
@@ -222,10 +317,11 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         Ok(pause.min(UNLISTED))
     }
 
-    /// Watches from a resource version, repeatedly, until a list is needed.
-    async fn follow(&mut self, mut version: String) -> Result<Duration, Ended> {
+    /// Watches what follows a list, repeatedly, until another list is needed.
+    async fn follow(&mut self, listed: Listed) -> Result<Duration, Ended> {
+        let Listed { mut version, mut stream } = listed;
         loop {
-            match self.watch(&mut version).await? {
+            match self.watch(&mut version, stream.take()).await? {
                 Ok(()) => {}
                 Err(error) if needs_list(&error) => {
                     if let RequestError::Wrong(_) = error {
@@ -242,10 +338,17 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         }
     }
 
-    /// Runs one watch to its end and updates the resource version.
-    async fn watch(&mut self, version: &mut String) -> Result<Result<(), RequestError>, Ended> {
+    /// Runs one watch to its end, which may be open already, and updates the resource version.
+    async fn watch(
+        &mut self,
+        version: &mut String,
+        open: Option<EventStream>,
+    ) -> Result<Result<(), RequestError>, Ended> {
         let parameters = self.selection.watch();
-        let stream = watch_stream::watch(self.connection, W::PATH, &parameters, version).await;
+        let stream = match open {
+            Some(stream) => Ok(stream),
+            None => watch_stream::watch(self.connection, W::PATH, &parameters, version).await,
+        };
         let mut stream = match stream {
             Ok(stream) => stream,
             Err(error) => return Ok(Err(error)),
@@ -328,7 +431,6 @@ pub(super) fn is_absence(error: &RequestError, was_shown: bool) -> bool {
 mod tests {
     use kube::core::Status;
 
-    use super::super::answer::WrongAnswer;
     use super::*;
 
     fn status(code: u16) -> RequestError {

@@ -34,6 +34,15 @@ impl ListVersion {
         Self { seen: None, reads_newest: false, needs_pages: false, limit: PAGE }
     }
 
+    /// The resource version of a streaming list, which the server always answers from its watch
+    /// cache; empty for the newest.
+    pub(super) fn of_stream(&self) -> String {
+        match self.seen {
+            _ if self.reads_newest => String::new(),
+            seen => seen.unwrap_or(0).to_string(),
+        }
+    }
+
     /// Sets limit and resource version of a list.
     pub(super) fn set(&self, parameters: ListParams) -> ListParams {
         let (limit, version) = match self.seen {

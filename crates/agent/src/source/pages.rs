@@ -10,7 +10,7 @@ pub(super) const PAGE: u32 = 500;
 
 /// The maximum number of objects of a kind: etcd holds 8 GB at most, and Kubernetes supports
 /// 150,000 pods.
-const MOST_OBJECTS: usize = 500_000;
+pub(super) const MOST_OBJECTS: usize = 500_000;
 
 /// The maximum number of consecutive empty pages: a selector may filter out a whole page.
 const MOST_EMPTY: usize = 100;

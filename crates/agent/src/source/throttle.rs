@@ -28,6 +28,11 @@ pub(super) struct Throttle<S> {
     metrics: RestClient,
 }
 
+/// Whether a request starts a watch that begins with a list. Lists have their own backoff.
+fn is_list(request: &Request<Body>) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("sendInitialEvents=true"))
+}
+
 /// Whether a request starts a watch.
 pub(super) fn is_watch(request: &Request<Body>) -> bool {
     request.uri().query().is_some_and(|query| query.contains("watch=true"))
@@ -62,7 +67,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let now = Instant::now();
-        let begins = is_watch(&request).then(|| self.begin(request.uri().path(), now));
+        let is_delayed = is_watch(&request) && !is_list(&request);
+        let begins = is_delayed.then(|| self.begin(request.uri().path(), now));
         let delay = begins.map(|begins| begins - now).unwrap_or_default();
         self.metrics.delayed(request.method().as_str(), delay);
         // Nothing is sent before the future is polled.
