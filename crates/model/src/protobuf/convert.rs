@@ -7,8 +7,9 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::messages::{
-    Endpoint, EndpointPort, EndpointSlice, Entry, HintedName, NodeObject, ObjectMeta, Service,
-    ServiceCidr, ServicePort, ServiceSpec, ServiceStatus,
+    EndpointMessage, EndpointPortMessage, EndpointSliceMessage, EntryMessage, HintedNameMessage,
+    NodeObjectMessage, ObjectMetaMessage, ServiceCidrMessage, ServiceMessage, ServicePortMessage,
+    ServiceSpecMessage, ServiceStatusMessage,
 };
 use crate::kind::Object;
 use crate::{load_balancing, object};
@@ -16,18 +17,18 @@ use crate::{load_balancing, object};
 /// An object that is the top of a message.
 pub(super) trait ApiMessage: Message + Default {
     /// Takes the metadata out of the message.
-    fn take_metadata(&mut self) -> ObjectMeta;
+    fn take_metadata(&mut self) -> ObjectMetaMessage;
 
     /// The object with this metadata.
-    fn into_object(self, metadata: &ObjectMeta) -> Object;
+    fn into_object(self, metadata: &ObjectMetaMessage) -> Object;
 }
 
-impl ApiMessage for Service {
-    fn take_metadata(&mut self) -> ObjectMeta {
+impl ApiMessage for ServiceMessage {
+    fn take_metadata(&mut self) -> ObjectMetaMessage {
         self.metadata.take().unwrap_or_default()
     }
 
-    fn into_object(self, metadata: &ObjectMeta) -> Object {
+    fn into_object(self, metadata: &ObjectMetaMessage) -> Object {
         Object::Service(object::Service {
             metadata: metadata.read(),
             spec: service_spec(self.spec.unwrap_or_default()),
@@ -36,12 +37,12 @@ impl ApiMessage for Service {
     }
 }
 
-impl ApiMessage for EndpointSlice {
-    fn take_metadata(&mut self) -> ObjectMeta {
+impl ApiMessage for EndpointSliceMessage {
+    fn take_metadata(&mut self) -> ObjectMetaMessage {
         self.metadata.take().unwrap_or_default()
     }
 
-    fn into_object(self, metadata: &ObjectMeta) -> Object {
+    fn into_object(self, metadata: &ObjectMetaMessage) -> Object {
         Object::EndpointSlice(object::EndpointSlice {
             metadata: metadata.read(),
             address_type: self.addressType,
@@ -51,12 +52,12 @@ impl ApiMessage for EndpointSlice {
     }
 }
 
-impl ApiMessage for NodeObject {
-    fn take_metadata(&mut self) -> ObjectMeta {
+impl ApiMessage for NodeObjectMessage {
+    fn take_metadata(&mut self) -> ObjectMetaMessage {
         self.metadata.take().unwrap_or_default()
     }
 
-    fn into_object(self, metadata: &ObjectMeta) -> Object {
+    fn into_object(self, metadata: &ObjectMetaMessage) -> Object {
         let (spec, status) = (self.spec.unwrap_or_default(), self.status.unwrap_or_default());
         let taints = spec.taints.into_iter().map(|taint| object::Taint { key: taint.key });
         let addresses = status.addresses.into_iter();
@@ -74,21 +75,21 @@ impl ApiMessage for NodeObject {
     }
 }
 
-impl ApiMessage for ServiceCidr {
-    fn take_metadata(&mut self) -> ObjectMeta {
+impl ApiMessage for ServiceCidrMessage {
+    fn take_metadata(&mut self) -> ObjectMetaMessage {
         self.metadata.take().unwrap_or_default()
     }
 
-    fn into_object(self, metadata: &ObjectMeta) -> Object {
+    fn into_object(self, metadata: &ObjectMetaMessage) -> Object {
         let spec = object::ServiceCidrSpec { cidrs: self.spec.unwrap_or_default().cidrs };
         Object::ServiceCidr(object::ServiceCidr { metadata: metadata.read(), spec })
     }
 }
 
-impl ObjectMeta {
+impl ObjectMetaMessage {
     fn read(&self) -> object::Metadata {
         let mut labels = object::Labels::default();
-        for Entry { key, value } in &self.labels {
+        for EntryMessage { key, value } in &self.labels {
             if let Some(slot) = std::str::from_utf8(key).ok().and_then(|key| labels.slot(key)) {
                 *slot = Some(text(value).into());
             }
@@ -115,7 +116,7 @@ impl ObjectMeta {
     }
 }
 
-fn service_spec(spec: ServiceSpec) -> object::ServiceSpec {
+fn service_spec(spec: ServiceSpecMessage) -> object::ServiceSpec {
     let config = spec.sessionAffinityConfig.unwrap_or_default();
     let timeout = config.clientIP.and_then(|config| config.timeoutSeconds);
     object::ServiceSpec {
@@ -137,7 +138,7 @@ fn service_spec(spec: ServiceSpec) -> object::ServiceSpec {
     }
 }
 
-fn service_port(port: ServicePort) -> object::ServicePortSpec {
+fn service_port(port: ServicePortMessage) -> object::ServicePortSpec {
     object::ServicePortSpec {
         name: port.name,
         protocol: filled(port.protocol),
@@ -146,14 +147,14 @@ fn service_port(port: ServicePort) -> object::ServicePortSpec {
     }
 }
 
-fn service_status(status: ServiceStatus) -> object::ServiceStatus {
+fn service_status(status: ServiceStatusMessage) -> object::ServiceStatus {
     let ingress = status.loadBalancer.unwrap_or_default().ingress.into_iter();
     let ingress =
         ingress.map(|of| object::LoadBalancerIngress { ip: of.ip, ip_mode: of.ipMode }).collect();
     object::ServiceStatus { load_balancer: object::LoadBalancerStatus { ingress } }
 }
 
-fn endpoint(endpoint: Endpoint) -> object::SliceEndpoint {
+fn endpoint(endpoint: EndpointMessage) -> object::SliceEndpoint {
     let conditions = endpoint.conditions.unwrap_or_default();
     let hints = endpoint.hints.unwrap_or_default();
     let target = endpoint.targetRef.map(|target| {
@@ -179,12 +180,12 @@ fn endpoint(endpoint: Endpoint) -> object::SliceEndpoint {
     }
 }
 
-fn hinted(names: Vec<HintedName>) -> Vec<object::HintedName> {
+fn hinted(names: Vec<HintedNameMessage>) -> Vec<object::HintedName> {
     names.into_iter().map(|hint| object::HintedName { name: hint.name }).collect()
 }
 
-fn endpoint_port(port: EndpointPort) -> object::EndpointPort {
-    let EndpointPort { name, protocol, port } = port;
+fn endpoint_port(port: EndpointPortMessage) -> object::EndpointPort {
+    let EndpointPortMessage { name, protocol, port } = port;
     object::EndpointPort { name, protocol, port: port.map(i64::from) }
 }
 

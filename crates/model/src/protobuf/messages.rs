@@ -11,9 +11,9 @@ use prost::bytes::Bytes;
 
 /// runtime.Unknown
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Unknown {
+pub(super) struct UnknownMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) typeMeta: Option<TypeMeta>,
+    pub(super) typeMeta: Option<TypeMetaMessage>,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) raw: Bytes,
     #[prost(string, tag = "3")]
@@ -24,7 +24,7 @@ pub(super) struct Unknown {
 
 /// runtime.TypeMeta
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TypeMeta {
+pub(super) struct TypeMetaMessage {
     #[prost(string, tag = "1")]
     pub(super) apiVersion: String,
     #[prost(string, tag = "2")]
@@ -33,16 +33,16 @@ pub(super) struct TypeMeta {
 
 /// A list of any kind. Its items are read one by one, so that an invalid one does not affect others.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct List {
+pub(super) struct ListMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ListMeta>,
+    pub(super) metadata: Option<ListMetaMessage>,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub(super) items: Vec<Bytes>,
 }
 
 /// meta/v1 ListMeta
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ListMeta {
+pub(super) struct ListMetaMessage {
     #[prost(string, tag = "2")]
     pub(super) resourceVersion: String,
     #[prost(string, tag = "3")]
@@ -51,43 +51,43 @@ pub(super) struct ListMeta {
 
 /// meta/v1 WatchEvent
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct WatchEvent {
+pub(super) struct WatchEventMessage {
     #[prost(string, tag = "1")]
     pub(super) r#type: String,
     #[prost(message, optional, tag = "2")]
-    pub(super) object: Option<RawExtension>,
+    pub(super) object: Option<RawExtensionMessage>,
 }
 
 /// runtime.RawExtension
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct RawExtension {
+pub(super) struct RawExtensionMessage {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) raw: Bytes,
 }
 
 /// meta/v1 Status
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Status {
+pub(super) struct StatusMessage {
     #[prost(string, tag = "3")]
     pub(super) message: String,
     #[prost(string, tag = "4")]
     pub(super) reason: String,
     #[prost(message, optional, tag = "5")]
-    pub(super) details: Option<StatusDetails>,
+    pub(super) details: Option<StatusDetailsMessage>,
     #[prost(int32, tag = "6")]
     pub(super) code: i32,
 }
 
 /// meta/v1 StatusDetails
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StatusDetails {
+pub(super) struct StatusDetailsMessage {
     #[prost(message, repeated, tag = "4")]
-    pub(super) causes: Vec<StatusCause>,
+    pub(super) causes: Vec<StatusCauseMessage>,
 }
 
 /// meta/v1 StatusCause
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StatusCause {
+pub(super) struct StatusCauseMessage {
     #[prost(string, tag = "1")]
     pub(super) reason: String,
     #[prost(string, tag = "2")]
@@ -98,14 +98,14 @@ pub(super) struct StatusCause {
 
 /// The metadata of an object of any kind.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Head {
+pub(super) struct HeadMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMetaMessage>,
 }
 
 /// meta/v1 ObjectMeta
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ObjectMeta {
+pub(super) struct ObjectMetaMessage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(string, tag = "3")]
@@ -113,16 +113,16 @@ pub(super) struct ObjectMeta {
     #[prost(string, tag = "6")]
     pub(super) resourceVersion: String,
     #[prost(message, optional, tag = "9")]
-    pub(super) deletionTimestamp: Option<Time>,
+    pub(super) deletionTimestamp: Option<TimeMessage>,
     #[prost(message, repeated, tag = "11")]
-    pub(super) labels: Vec<Entry>,
+    pub(super) labels: Vec<EntryMessage>,
     #[prost(message, repeated, tag = "12")]
-    pub(super) annotations: Vec<Entry>,
+    pub(super) annotations: Vec<EntryMessage>,
 }
 
 /// An entry of a map.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Entry {
+pub(super) struct EntryMessage {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) key: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
@@ -131,27 +131,27 @@ pub(super) struct Entry {
 
 /// meta/v1 Time, in which nanos are always 0.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Time {
+pub(super) struct TimeMessage {
     #[prost(int64, tag = "1")]
     pub(super) seconds: i64,
 }
 
 /// core/v1 Service
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Service {
+pub(super) struct ServiceMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMetaMessage>,
     #[prost(message, optional, tag = "2")]
-    pub(super) spec: Option<ServiceSpec>,
+    pub(super) spec: Option<ServiceSpecMessage>,
     #[prost(message, optional, tag = "3")]
-    pub(super) status: Option<ServiceStatus>,
+    pub(super) status: Option<ServiceStatusMessage>,
 }
 
 /// core/v1 ServiceSpec
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServiceSpec {
+pub(super) struct ServiceSpecMessage {
     #[prost(message, repeated, tag = "1")]
-    pub(super) ports: Vec<ServicePort>,
+    pub(super) ports: Vec<ServicePortMessage>,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub(super) selector: Vec<Bytes>,
     #[prost(string, tag = "3")]
@@ -169,7 +169,7 @@ pub(super) struct ServiceSpec {
     #[prost(int32, tag = "12")]
     pub(super) healthCheckNodePort: i32,
     #[prost(message, optional, tag = "14")]
-    pub(super) sessionAffinityConfig: Option<SessionAffinityConfig>,
+    pub(super) sessionAffinityConfig: Option<SessionAffinityConfigMessage>,
     #[prost(string, repeated, tag = "18")]
     pub(super) clusterIPs: Vec<String>,
     #[prost(string, repeated, tag = "19")]
@@ -180,7 +180,7 @@ pub(super) struct ServiceSpec {
 
 /// core/v1 ServicePort
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServicePort {
+pub(super) struct ServicePortMessage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(string, tag = "2")]
@@ -193,35 +193,35 @@ pub(super) struct ServicePort {
 
 /// core/v1 SessionAffinityConfig
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct SessionAffinityConfig {
+pub(super) struct SessionAffinityConfigMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) clientIP: Option<ClientIpConfig>,
+    pub(super) clientIP: Option<ClientIpConfigMessage>,
 }
 
 /// core/v1 ClientIPConfig
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ClientIpConfig {
+pub(super) struct ClientIpConfigMessage {
     #[prost(int32, optional, tag = "1")]
     pub(super) timeoutSeconds: Option<i32>,
 }
 
 /// core/v1 ServiceStatus
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServiceStatus {
+pub(super) struct ServiceStatusMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) loadBalancer: Option<LoadBalancerStatus>,
+    pub(super) loadBalancer: Option<LoadBalancerStatusMessage>,
 }
 
 /// core/v1 LoadBalancerStatus
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct LoadBalancerStatus {
+pub(super) struct LoadBalancerStatusMessage {
     #[prost(message, repeated, tag = "1")]
-    pub(super) ingress: Vec<LoadBalancerIngress>,
+    pub(super) ingress: Vec<LoadBalancerIngressMessage>,
 }
 
 /// core/v1 LoadBalancerIngress
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct LoadBalancerIngress {
+pub(super) struct LoadBalancerIngressMessage {
     #[prost(string, tag = "1")]
     pub(super) ip: String,
     #[prost(string, optional, tag = "3")]
@@ -230,35 +230,35 @@ pub(super) struct LoadBalancerIngress {
 
 /// discovery.k8s.io/v1 EndpointSlice
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct EndpointSlice {
+pub(super) struct EndpointSliceMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMetaMessage>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<EndpointMessage>,
     #[prost(message, repeated, tag = "3")]
-    pub(super) ports: Vec<EndpointPort>,
+    pub(super) ports: Vec<EndpointPortMessage>,
     #[prost(string, tag = "4")]
     pub(super) addressType: String,
 }
 
 /// discovery.k8s.io/v1 Endpoint
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Endpoint {
+pub(super) struct EndpointMessage {
     #[prost(string, repeated, tag = "1")]
     pub(super) addresses: Vec<String>,
     #[prost(message, optional, tag = "2")]
-    pub(super) conditions: Option<EndpointConditions>,
+    pub(super) conditions: Option<EndpointConditionsMessage>,
     #[prost(message, optional, tag = "4")]
-    pub(super) targetRef: Option<ObjectReference>,
+    pub(super) targetRef: Option<ObjectReferenceMessage>,
     #[prost(string, optional, tag = "6")]
     pub(super) nodeName: Option<String>,
     #[prost(message, optional, tag = "8")]
-    pub(super) hints: Option<EndpointHints>,
+    pub(super) hints: Option<EndpointHintsMessage>,
 }
 
 /// discovery.k8s.io/v1 EndpointConditions
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct EndpointConditions {
+pub(super) struct EndpointConditionsMessage {
     #[prost(bool, optional, tag = "1")]
     pub(super) ready: Option<bool>,
     #[prost(bool, optional, tag = "2")]
@@ -269,7 +269,7 @@ pub(super) struct EndpointConditions {
 
 /// core/v1 ObjectReference
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ObjectReference {
+pub(super) struct ObjectReferenceMessage {
     #[prost(string, tag = "1")]
     pub(super) kind: String,
     #[prost(string, tag = "2")]
@@ -280,23 +280,23 @@ pub(super) struct ObjectReference {
 
 /// discovery.k8s.io/v1 EndpointHints
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct EndpointHints {
+pub(super) struct EndpointHintsMessage {
     #[prost(message, repeated, tag = "1")]
-    pub(super) forZones: Vec<HintedName>,
+    pub(super) forZones: Vec<HintedNameMessage>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) forNodes: Vec<HintedName>,
+    pub(super) forNodes: Vec<HintedNameMessage>,
 }
 
 /// discovery.k8s.io/v1 ForZone and ForNode
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct HintedName {
+pub(super) struct HintedNameMessage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
 }
 
 /// discovery.k8s.io/v1 EndpointPort
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct EndpointPort {
+pub(super) struct EndpointPortMessage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(string, optional, tag = "2")]
@@ -307,43 +307,43 @@ pub(super) struct EndpointPort {
 
 /// core/v1 Node
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeObject {
+pub(super) struct NodeObjectMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMetaMessage>,
     #[prost(message, optional, tag = "2")]
-    pub(super) spec: Option<NodeSpec>,
+    pub(super) spec: Option<NodeSpecMessage>,
     #[prost(message, optional, tag = "3")]
-    pub(super) status: Option<NodeStatus>,
+    pub(super) status: Option<NodeStatusMessage>,
 }
 
 /// core/v1 NodeSpec
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeSpec {
+pub(super) struct NodeSpecMessage {
     #[prost(string, tag = "1")]
     pub(super) podCIDR: String,
     #[prost(message, repeated, tag = "5")]
-    pub(super) taints: Vec<Taint>,
+    pub(super) taints: Vec<TaintMessage>,
     #[prost(string, repeated, tag = "7")]
     pub(super) podCIDRs: Vec<String>,
 }
 
 /// core/v1 Taint
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Taint {
+pub(super) struct TaintMessage {
     #[prost(string, tag = "1")]
     pub(super) key: String,
 }
 
 /// core/v1 NodeStatus
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeStatus {
+pub(super) struct NodeStatusMessage {
     #[prost(message, repeated, tag = "5")]
-    pub(super) addresses: Vec<NodeAddress>,
+    pub(super) addresses: Vec<NodeAddressMessage>,
 }
 
 /// core/v1 NodeAddress
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeAddress {
+pub(super) struct NodeAddressMessage {
     #[prost(string, tag = "1")]
     pub(super) r#type: String,
     #[prost(string, tag = "2")]
@@ -352,16 +352,16 @@ pub(super) struct NodeAddress {
 
 /// networking.k8s.io/v1 ServiceCIDR
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServiceCidr {
+pub(super) struct ServiceCidrMessage {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMetaMessage>,
     #[prost(message, optional, tag = "2")]
-    pub(super) spec: Option<ServiceCidrSpec>,
+    pub(super) spec: Option<ServiceCidrSpecMessage>,
 }
 
 /// networking.k8s.io/v1 ServiceCIDRSpec
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServiceCidrSpec {
+pub(super) struct ServiceCidrSpecMessage {
     #[prost(string, repeated, tag = "1")]
     pub(super) cidrs: Vec<String>,
 }

@@ -18,7 +18,10 @@ use crate::details::ServiceLabels;
 use crate::kind::{Kind, Object};
 use crate::problem::{ObjectName, Problem, Severity};
 use convert::ApiMessage;
-use messages::{EndpointSlice, Head, NodeObject, ObjectMeta, Service, ServiceCidr};
+use messages::{
+    EndpointSliceMessage, HeadMessage, NodeObjectMessage, ObjectMetaMessage, ServiceCidrMessage,
+    ServiceMessage,
+};
 
 /// Precedes each list and object in protobuf (apimachinery, `protobuf.NewSerializer`).
 const MAGIC: &[u8] = b"k8s\0";
@@ -126,13 +129,13 @@ pub fn typed(bytes: &Bytes) -> Result<TypedBytes, ProtobufError> {
     if !bytes.starts_with(MAGIC) {
         return Err(ProtobufError::Magic(start(bytes)));
     }
-    let unknown: messages::Unknown = decode(bytes.slice(MAGIC.len()..))?;
-    let messages::Unknown { typeMeta, raw, contentEncoding, contentType } = unknown;
+    let unknown: messages::UnknownMessage = decode(bytes.slice(MAGIC.len()..))?;
+    let messages::UnknownMessage { typeMeta, raw, contentEncoding, contentType } = unknown;
     let encoding = [contentEncoding, contentType].into_iter().find(|text| !text.is_empty());
     if let Some(encoding) = encoding.filter(|text| text != CONTENT_TYPE) {
         return Err(ProtobufError::Encoding(start(encoding.as_bytes())));
     }
-    let messages::TypeMeta { apiVersion, kind } = typeMeta.unwrap_or_default();
+    let messages::TypeMetaMessage { apiVersion, kind } = typeMeta.unwrap_or_default();
     Ok(TypedBytes { api_version: apiVersion, kind, raw })
 }
 
@@ -141,7 +144,7 @@ pub fn typed(bytes: &Bytes) -> Result<TypedBytes, ProtobufError> {
 /// # Errors
 /// The bytes are not a list.
 pub fn list(raw: &Bytes) -> Result<ListBytes, ProtobufError> {
-    let messages::List { metadata, items } = decode(raw.clone())?;
+    let messages::ListMessage { metadata, items } = decode(raw.clone())?;
     let has_metadata = metadata.is_some();
     let metadata = metadata.unwrap_or_default();
     let (resource_version, next) = (metadata.resourceVersion, metadata.r#continue);
@@ -153,7 +156,7 @@ pub fn list(raw: &Bytes) -> Result<ListBytes, ProtobufError> {
 /// # Errors
 /// The bytes are not an event.
 pub fn event(frame: &Bytes) -> Result<EventBytes, ProtobufError> {
-    let messages::WatchEvent { r#type, object } = decode(frame.clone())?;
+    let messages::WatchEventMessage { r#type, object } = decode(frame.clone())?;
     Ok(EventBytes { event: r#type, object: object.unwrap_or_default().raw })
 }
 
@@ -162,7 +165,7 @@ pub fn event(frame: &Bytes) -> Result<EventBytes, ProtobufError> {
 /// # Errors
 /// The bytes are not a Status.
 pub fn status(raw: &Bytes) -> Result<StatusFields, ProtobufError> {
-    let messages::Status { message, reason, details, code } = decode(raw.clone())?;
+    let messages::StatusMessage { message, reason, details, code } = decode(raw.clone())?;
     let causes = details.unwrap_or_default().causes.into_iter();
     let causes = causes.map(|cause| [cause.reason, cause.message, cause.field]).collect();
     Ok(StatusFields { message, reason, code, causes })
@@ -171,16 +174,16 @@ pub fn status(raw: &Bytes) -> Result<StatusFields, ProtobufError> {
 /// Reads an object. An invalid one has a name nevertheless, if that can be read.
 pub fn object(kind: Kind, raw: &Bytes) -> ReadObject {
     match kind {
-        Kind::Service => read::<Service>(kind, raw),
-        Kind::EndpointSlice => read::<EndpointSlice>(kind, raw),
-        Kind::Node => read::<NodeObject>(kind, raw),
-        Kind::ServiceCidr => read::<ServiceCidr>(kind, raw),
+        Kind::Service => read::<ServiceMessage>(kind, raw),
+        Kind::EndpointSlice => read::<EndpointSliceMessage>(kind, raw),
+        Kind::Node => read::<NodeObjectMessage>(kind, raw),
+        Kind::ServiceCidr => read::<ServiceCidrMessage>(kind, raw),
     }
 }
 
 /// All labels of an object, as [`crate::read_labels`] reads them from JSON.
 pub fn labels(raw: &Bytes) -> ServiceLabels {
-    let metadata = decode::<Head>(raw.clone()).ok().and_then(|head| head.metadata);
+    let metadata = decode::<HeadMessage>(raw.clone()).ok().and_then(|head| head.metadata);
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
     let labels = metadata.unwrap_or_default().labels.into_iter();
     labels.map(|entry| (text(entry.key), text(entry.value))).collect()
@@ -193,14 +196,14 @@ fn read<M: ApiMessage>(kind: Kind, raw: &Bytes) -> ReadObject {
             with_metadata(&metadata, Ok(message.into_object(&metadata)))
         }
         Err(error) => {
-            let head: Head = decode(raw.clone()).unwrap_or_default();
+            let head: HeadMessage = decode(raw.clone()).unwrap_or_default();
             let metadata = head.metadata.unwrap_or_default();
             with_metadata(&metadata, Err(problem(kind, &metadata, error)))
         }
     }
 }
 
-fn with_metadata(metadata: &ObjectMeta, object: Result<Object, Box<Problem>>) -> ReadObject {
+fn with_metadata(metadata: &ObjectMetaMessage, object: Result<Object, Box<Problem>>) -> ReadObject {
     ReadObject {
         namespace: metadata.namespace.clone(),
         name: metadata.name.clone(),
@@ -210,7 +213,7 @@ fn with_metadata(metadata: &ObjectMeta, object: Result<Object, Box<Problem>>) ->
     }
 }
 
-fn problem(kind: Kind, metadata: &ObjectMeta, error: ProtobufError) -> Box<Problem> {
+fn problem(kind: Kind, metadata: &ObjectMetaMessage, error: ProtobufError) -> Box<Problem> {
     let problem = match error {
         ProtobufError::Field { path: Some(path), message } => Problem::warning(path, message),
         error => Problem::new(Severity::Warning, error.to_string()),
