@@ -60,8 +60,11 @@ fn streaming_list_removes_what_is_gone() {
 #[test]
 fn server_without_streaming_lists_is_asked_for_pages() {
     type Lack = fn(&ApiServer);
-    let servers: [(&str, Lack); 2] =
-        [("gate", ApiServer::lack_watch_lists), ("etcd", ApiServer::lack_watch_progress)];
+    let servers: [(&str, Lack); 3] = [
+        ("gate", ApiServer::lack_watch_lists),
+        ("etcd", ApiServer::lack_watch_progress),
+        ("ignored", ApiServer::ignore_watch_lists),
+    ];
     thread::scope(|scope| {
         for (label, lack) in servers {
             scope.spawn(move || {

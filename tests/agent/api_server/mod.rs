@@ -225,6 +225,12 @@ impl ApiServer {
         self.change(|state| state.lacks_watch_progress = true);
     }
 
+    /// Ignores `sendInitialEvents`: the objects and a bookmark are sent, but not that they are
+    /// complete, and the watch ends.
+    pub(crate) fn ignore_watch_lists(&self) {
+        self.change(|state| state.ignores_watch_lists = true);
+    }
+
     /// Ignores that a request accepts protobuf, like a proxy that knows only JSON.
     pub(crate) fn answer_json_only(&self) {
         self.change(|state| state.has_only_json = true);

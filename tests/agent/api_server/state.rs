@@ -34,6 +34,7 @@ pub(super) struct State {
     pub(super) lacks_service_cidrs: bool,
     pub(super) lacks_watch_lists: bool,
     pub(super) lacks_watch_progress: bool,
+    pub(super) ignores_watch_lists: bool,
     pub(super) has_only_json: bool,
     pub(super) says_gone_by_code: bool,
     pub(super) ends_watches: bool,

@@ -70,6 +70,11 @@ pub(super) fn begin(
         _ if parameters.initial_events == Some(true) && state.lacks_watch_progress => {
             (vec![event("ERROR", status::no_watch_progress().object())], true)
         }
+        Ok(mut lines) if parameters.initial_events == Some(true) && state.ignores_watch_lists => {
+            lines.pop();
+            lines.push(bookmark(selection.kind, state.store.version, &json!({})));
+            (lines, true)
+        }
         Ok(lines) => (lines, state.ends_watches),
         Err(expired) if state.says_gone_by_code => return Err(expired),
         // The watch cache reports this only after the start of the response.

@@ -218,6 +218,9 @@ mod tests {
         assert!(
             matches!(&bookmark, Ok(StreamEvent::Bookmark { version, ends_list: false }) if version == "7")
         );
+        let metadata = r#""annotations":{"k8s.io/initial-events-end":"true"},"name""#;
+        let end = watched("BOOKMARK", &SLICE.replace("\"name\"", metadata));
+        assert!(matches!(&end, Ok(StreamEvent::Bookmark { ends_list: true, .. })), "{end:?}");
         let error = watched("ERROR", r#"{"kind":"Status","code":410,"message":"too old"}"#);
         assert!(matches!(&error, Ok(StreamEvent::Failed(status)) if status.code == 410));
     }

@@ -170,7 +170,15 @@ mod tests {
         let gone = watched("DELETED", &slice);
         assert!(matches!(&gone, Ok(StreamEvent::Gone(_, version)) if version == "7"));
         let bookmark = watched("BOOKMARK", &slice);
-        assert!(matches!(&bookmark, Ok(StreamEvent::Bookmark { version, .. }) if version == "7"));
+        assert!(matches!(
+            &bookmark,
+            Ok(StreamEvent::Bookmark { version, ends_list: false }) if version == "7"
+        ));
+        let annotation = fields(&[(1, b"k8s.io/initial-events-end"), (2, b"true")]);
+        let metadata_of_end = fields(&[(1, &fields(&[(6, b"7"), (12, &annotation)]))]);
+        let end = typed("discovery.k8s.io/v1", "EndpointSlice", &metadata_of_end);
+        let end = watched("BOOKMARK", &end);
+        assert!(matches!(&end, Ok(StreamEvent::Bookmark { ends_list: true, .. })), "{end:?}");
         let pod = typed("v1", "Pod", &metadata("a", "7"));
         let unnamed = typed("discovery.k8s.io/v1", "EndpointSlice", &metadata("", "7"));
         let old = typed("discovery.k8s.io/v1", "EndpointSlice", &metadata("a", ""));
