@@ -77,6 +77,7 @@ fn node_with(label: &str, canned: impl Fn(Kind) -> Canned) -> Node {
 #[test]
 fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
     let mut node = Node::new("too-long");
+    node.server.lack_watch_lists();
     let endless = Canned::Endless("{\"kind\":\"ServiceList\",\"apiVersion\":\"v1\",\"items\":[");
     node.server.answer_lists(Kind::Service, Some(endless));
     node.start("");
