@@ -29,6 +29,7 @@ mod apply_removal;
 #[path = "../../crates/compiler/tests/properties/cluster.rs"]
 #[allow(dead_code, reason = "the property tests use the rest")]
 mod cluster;
+mod comparison;
 mod conntrack;
 mod descriptors;
 mod doctor;

@@ -16,7 +16,7 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Key, Name, Table, Transaction, Value};
+use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Table, Transaction, Value};
 
 use super::{
     Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
@@ -582,6 +582,14 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Read, || kernel.read(tables))
+    }
+
+    fn compare(
+        &mut self,
+        wanted: &[&Table],
+    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+        let Self { kernel, watch } = self;
+        watch.time(Phase::Read, || kernel.compare(wanted))
     }
 
     fn commit(

@@ -8,8 +8,8 @@ use rulegen_ruleset::dataplane::{
     Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation,
 };
 use rulegen_ruleset::nftables::{
-    Actual, ActualChain, ActualRule, Data, Element, Expression, Key, Name, Operation, Set,
-    Transaction, Verdict, linearize,
+    Actual, ActualChain, ActualRule, Compared, Data, Element, Expression, Key, Name, Operation,
+    Set, Table, Transaction, Verdict, linearize,
 };
 
 type Tables = BTreeMap<(IpFamily, Name), Actual>;
@@ -72,6 +72,18 @@ impl Dataplane for FakeKernel {
             self.tables.get(&(*family, (*name).clone())).cloned()
         };
         Ok((Generation(self.generation), tables.iter().map(actual).collect()))
+    }
+
+    fn compare(
+        &mut self,
+        wanted: &[&Table],
+    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+        let names: Vec<(IpFamily, &Name)> =
+            wanted.iter().map(|table| (table.family, &table.name)).collect();
+        let (generation, actual) = self.read(&names)?;
+        let compared = actual.into_iter().zip(wanted);
+        let compared = compared.map(|(actual, wanted)| Some(Compared::new(actual?, wanted)));
+        Ok((generation, compared.collect()))
     }
 
     fn commit(

@@ -132,26 +132,36 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read(&mut self, raw: &Raw<'_>) -> Result<(), Foreign> {
-        let flags = raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default();
-        let key = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
-        let by_points = self.set.needs_full_rewrite();
-        if by_points && flags == INTERVAL_END {
-            self.ends.push(address(self.family, key).ok_or(Foreign)?);
+        if !self.set.needs_full_rewrite() {
+            let (key, element) = self.decode(raw)?;
+            self.elements.insert(key, element);
             return Ok(());
         }
-        let expires = raw.has(sys::NFTNL_SET_ELEM_TIMEOUT) && !self.set.dynamic;
-        if flags != 0 || expires || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
-            return Err(Foreign);
-        }
-        let element = self.element(raw).ok_or(Foreign)?;
-        if by_points {
-            self.starts.push((address(self.family, key).ok_or(Foreign)?, element));
+        let key = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
+        let point = address(self.family, key).ok_or(Foreign)?;
+        if flags(raw) == INTERVAL_END {
+            self.ends.push(point);
         } else {
-            let last = raw.get(sys::NFTNL_SET_ELEM_KEY_END).unwrap_or(key);
-            let key = self.key(key, last).ok_or(Foreign)?;
-            self.elements.insert(key, element);
+            self.starts.push((point, self.plain(raw)?));
         }
         Ok(())
+    }
+
+    /// Decodes an element of a set whose elements do not depend on each other.
+    pub(super) fn decode(&self, raw: &Raw<'_>) -> Result<(Key, Element), Foreign> {
+        let first = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
+        let last = raw.get(sys::NFTNL_SET_ELEM_KEY_END).unwrap_or(first);
+        let element = self.plain(raw)?;
+        Ok((self.key(first, last).ok_or(Foreign)?, element))
+    }
+
+    /// Data and comment of an element without any other property.
+    fn plain(&self, raw: &Raw<'_>) -> Result<Element, Foreign> {
+        let expires = raw.has(sys::NFTNL_SET_ELEM_TIMEOUT) && !self.set.dynamic;
+        if flags(raw) != 0 || expires || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
+            return Err(Foreign);
+        }
+        self.element(raw).ok_or(Foreign)
     }
 
     /// The key of an element, for sets without networks.
@@ -237,6 +247,10 @@ impl<'a> Reader<'a> {
         let port = u16::from_be_bytes(port.get(..2)?.try_into().ok()?);
         Some(SocketAddr::new(address(self.family, ip)?, port))
     }
+}
+
+fn flags(raw: &Raw<'_>) -> u32 {
+    raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default()
 }
 
 fn address(family: IpFamily, bytes: &[u8]) -> Option<IpAddr> {

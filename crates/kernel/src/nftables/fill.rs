@@ -7,11 +7,8 @@ use rulegen_ruleset::nftables::Name;
 use super::raw::{Aligned, Owned};
 use super::set::{self, RawSet};
 use super::socket::NfTablesSocket;
-use super::{DataplaneError, attribute, family, read};
+use super::{DataplaneError, family, read};
 use crate::netlink::Dumped;
-
-/// NFTA_SET_COUNT of linux/netfilter/nf_tables.h, which libnftnl does not read.
-const COUNT: u16 = 20;
 
 /// Fill level of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +63,7 @@ fn fill(message: &[u8], aligned: &Aligned<'_>) -> Option<(Name, u32, Option<u32>
     let raw: RawSet = Owned::parse(aligned)?;
     let size = raw.borrow().get_u32(sys::NFTNL_SET_DESC_SIZE)?;
     let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
-    set::is_dynamic(&raw).then(|| (name, size, attribute::be32(message, COUNT)))
+    set::is_dynamic(&raw).then(|| (name, size, set::count(message)))
 }
 
 fn count_elements(

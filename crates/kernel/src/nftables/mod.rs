@@ -14,6 +14,7 @@
 //! them into messages, and `socket` sends these through `netlink` and receives the answers.
 
 mod batch;
+mod by_key;
 mod chain;
 mod counted;
 mod delete;
@@ -39,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::RefusalReason;
-use rulegen_ruleset::nftables::{Actual, Key, Name, Operation, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Operation, Set, Table, Transaction};
 
 pub use counted::Counted;
 pub use feature::Missing;
@@ -59,6 +60,7 @@ pub use watch::{
 use batch::Batch;
 use read::{Interrupted, TableOwner};
 use socket::NfTablesSocket;
+pub use socket::ReadCost;
 
 use crate::netlink::{attribute, family};
 
@@ -104,6 +106,11 @@ impl NfTables {
     /// Cost of the last commit, even if it was refused.
     pub fn last_written(&self) -> CommitCost {
         self.last
+    }
+
+    /// Work of all reads so far.
+    pub fn read_cost(&self) -> ReadCost {
+        self.socket.read_cost()
     }
 
     /// Current generation of the ruleset.
@@ -255,8 +262,20 @@ impl NfTables {
         tables: &[(IpFamily, &Name)],
         owner: TableOwner,
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
+        self.at_one_generation(|socket| {
+            let read =
+                |(family, name): &(IpFamily, &Name)| read::table(socket, *family, name, owner);
+            tables.iter().map(read).collect()
+        })
+    }
+
+    /// Repeats a read until the ruleset does not change meanwhile.
+    fn at_one_generation<T>(
+        &mut self,
+        mut read: impl FnMut(&mut NfTablesSocket) -> Result<T, Interrupted>,
+    ) -> Result<(Generation, T), DataplaneError> {
         for _ in 0..ATTEMPTS {
-            match self.read_once(tables, owner) {
+            match at_one_generation(&mut self.socket, &mut read) {
                 Ok(read) => return Ok(read),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {
@@ -266,22 +285,17 @@ impl NfTables {
         }
         Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
+}
 
-    fn read_once(
-        &mut self,
-        tables: &[(IpFamily, &Name)],
-        owner: TableOwner,
-    ) -> Result<(Generation, Vec<Option<Actual>>), Interrupted> {
-        let generation = read::generation(&mut self.socket)?;
-        let actual: Result<Vec<Option<Actual>>, Interrupted> = tables
-            .iter()
-            .map(|(family, name)| read::table(&mut self.socket, *family, name, owner))
-            .collect();
-        let actual = actual?;
-        match read::generation(&mut self.socket)? {
-            same if same == generation => Ok((generation, actual)),
-            _ => Err(Interrupted::Changed),
-        }
+fn at_one_generation<T>(
+    socket: &mut NfTablesSocket,
+    read: impl FnOnce(&mut NfTablesSocket) -> Result<T, Interrupted>,
+) -> Result<(Generation, T), Interrupted> {
+    let generation = read::generation(socket)?;
+    let done = read(socket)?;
+    match read::generation(socket)? {
+        same if same == generation => Ok((generation, done)),
+        _ => Err(Interrupted::Changed),
     }
 }
 
@@ -291,6 +305,16 @@ impl Dataplane for NfTables {
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         self.read_tables(tables, TableOwner::Rulegen)
+    }
+
+    fn compare(
+        &mut self,
+        wanted: &[&Table],
+    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+        let reads_counts = self.reads_counts;
+        self.at_one_generation(|socket| {
+            wanted.iter().map(|table| read::compared(socket, table, reads_counts)).collect()
+        })
     }
 
     fn commit(

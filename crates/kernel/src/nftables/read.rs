@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Actual, ActualRule, Key, Name, Rule, Set, Statement, Table};
+use rulegen_ruleset::nftables::{
+    Actual, ActualRule, Compared, Differences, ElementComparison, Key, Name, Rule, Set, Statement,
+    Table,
+};
 
+use super::by_key::{Answer, Elements};
 use super::raw::{Aligned, Owned};
 use super::rule::RawRule;
 use super::set::{RawSet, SetKind};
@@ -88,15 +92,22 @@ pub(super) fn table(
     name: &Name,
     owner: TableOwner,
 ) -> Result<Option<Actual>, Interrupted> {
-    let Some(found) = find(socket, of, name)? else { return Ok(None) };
-    let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
-    let mut reader = Reader { socket, family: of, table: name, actual };
-    reader.chains()?;
-    reader.rules()?;
+    let Some(mut reader) = Reader::of(socket, of, name)? else { return Ok(None) };
     reader.sets(owner)?;
-    reader.others(libc::NFT_MSG_GETOBJ, "object")?;
-    reader.others(GET_FLOWTABLE, "flowtable")?;
     Ok(Some(reader.actual))
+}
+
+/// Reads a table to compare it with a wanted one. `Ok(None)` if it does not exist; an error if the
+/// ruleset changed during the read.
+pub(super) fn compared(
+    socket: &mut NfTablesSocket,
+    wanted: &Table,
+    reads_counts: bool,
+) -> Result<Option<Compared>, Interrupted> {
+    let reader = Reader::of(socket, wanted.family, &wanted.name)?;
+    let Some(mut reader) = reader else { return Ok(None) };
+    let differences = reader.differences(wanted, reads_counts)?;
+    Ok(Some(Compared { actual: reader.actual, differences }))
 }
 
 /// Reads the counters of the elements and rules of a table.
@@ -246,6 +257,27 @@ impl From<DataplaneError> for Interrupted {
     }
 }
 
+/// Sets with at most this many wanted elements are dumped: that takes few pieces, and finds
+/// additional elements too.
+const DUMPED: usize = 1000;
+
+/// Result of a comparison by key.
+enum ByKey {
+    /// The differences, complete.
+    Complete(Differences),
+    /// The kernel has elements with other keys too.
+    Additional,
+    /// An element is foreign.
+    Foreign,
+}
+
+/// The sets of a table without their elements.
+struct EmptySets {
+    sets: BTreeMap<Name, Option<Set>>,
+    /// The number of elements of each set, if the kernel reports it.
+    counts: BTreeMap<Name, u32>,
+}
+
 struct Reader<'a> {
     socket: &'a mut NfTablesSocket,
     family: IpFamily,
@@ -253,7 +285,23 @@ struct Reader<'a> {
     actual: Actual,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Reads all of a table but its sets; `None` if it does not exist.
+    fn of(
+        socket: &'a mut NfTablesSocket,
+        family: IpFamily,
+        table: &'a Name,
+    ) -> Result<Option<Self>, Interrupted> {
+        let Some(found) = find(socket, family, table)? else { return Ok(None) };
+        let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
+        let mut reader = Self { socket, family, table, actual };
+        reader.chains()?;
+        reader.rules()?;
+        reader.others(libc::NFT_MSG_GETOBJ, "object")?;
+        reader.others(GET_FLOWTABLE, "flowtable")?;
+        Ok(Some(reader))
+    }
+
     fn chains(&mut self) -> Result<(), Interrupted> {
         let mut chains = Vec::new();
         self.dump(
@@ -295,26 +343,7 @@ impl Reader<'_> {
     }
 
     fn sets(&mut self, owner: TableOwner) -> Result<(), Interrupted> {
-        let (mut sets, mut fixed) = (Vec::new(), Vec::new());
-        let of = self.family;
-        let of_table = set::of_table(of, self.table);
-        self.dump(
-            libc::NFT_MSG_GETSET,
-            |header| of_table.build(header),
-            |message| {
-                let Some(raw) = Owned::parse(message) else { return sets.push(None) };
-                // Sets that belong to a rule do not matter; constant sets can only be replaced with
-                // the table.
-                match set::kind(&raw) {
-                    _ if owner == TableOwner::Other => sets.push(set::decode_any(of, &raw)),
-                    SetKind::Anonymous => {}
-                    SetKind::Constant => fixed.push("a set with flag constant".to_owned()),
-                    SetKind::Plain => sets.push(set::decode(of, &raw)),
-                }
-            },
-        )?;
-        let mut sets: BTreeMap<Name, Option<Set>> = self.named(sets, "set");
-        self.actual.foreign.extend(fixed);
+        let EmptySets { mut sets, .. } = self.empty_sets(owner)?;
         for (name, actual) in &mut sets {
             if let Some(set) = actual
                 && !self.elements(name, set)?
@@ -324,6 +353,141 @@ impl Reader<'_> {
         }
         self.actual.sets = sets;
         Ok(())
+    }
+
+    /// Reads the sets without their elements.
+    fn empty_sets(&mut self, owner: TableOwner) -> Result<EmptySets, Interrupted> {
+        let (mut sets, mut fixed) = (Vec::new(), Vec::new());
+        let mut counts = BTreeMap::new();
+        let of = self.family;
+        let of_table = set::of_table(of, self.table);
+        self.dump_raw(
+            libc::NFT_MSG_GETSET,
+            |header| of_table.build(header),
+            |message| {
+                let raw = Aligned::new(message).and_then(|message| Owned::parse(&message));
+                let Some(raw) = raw else { return sets.push(None) };
+                // Sets that belong to a rule do not matter; constant sets can only be replaced with
+                // the table.
+                let read = match set::kind(&raw) {
+                    _ if owner == TableOwner::Other => set::decode_any(of, &raw),
+                    SetKind::Anonymous => return,
+                    SetKind::Constant => return fixed.push("a set with flag constant".to_owned()),
+                    SetKind::Plain => set::decode(of, &raw),
+                };
+                let name = read.as_ref().map(|(name, _)| name.clone());
+                counts.extend(name.zip(set::count(message)));
+                sets.push(read);
+            },
+        )?;
+        let sets = self.named(sets, "set");
+        self.actual.foreign.extend(fixed);
+        Ok(EmptySets { sets, counts })
+    }
+
+    /// Reads the sets and compares them with those of the wanted table. Sets that are deleted or
+    /// replaced keep no elements.
+    fn differences(
+        &mut self,
+        table: &Table,
+        reads_counts: bool,
+    ) -> Result<BTreeMap<Name, Differences>, Interrupted> {
+        let mut differences = BTreeMap::new();
+        let EmptySets { mut sets, counts } = self.empty_sets(TableOwner::Rulegen)?;
+        for (name, actual) in &mut sets {
+            let Some((set, wanted)) = actual.as_mut().zip(table.sets.get(name)) else { continue };
+            if set.shape() != wanted.shape() {
+                continue;
+            }
+            let is_ours = if ElementComparison::is_possible(set, wanted) {
+                let count = counts.get(name).filter(|_| reads_counts).copied();
+                let found = self.differences_of_set((name, wanted), count)?;
+                let is_ours = found.is_some();
+                differences.extend(found.map(|found| (name.clone(), found)));
+                is_ours
+            } else {
+                self.elements(name, set)?
+            };
+            if !is_ours {
+                *actual = None;
+            }
+        }
+        self.actual.sets = sets;
+        Ok(differences)
+    }
+
+    /// Compares the elements of a set; `None` if one is foreign. `count` is the number of elements
+    /// in the kernel, if it reports it.
+    fn differences_of_set(
+        &mut self,
+        (name, wanted): (&Name, &Set),
+        count: Option<u32>,
+    ) -> Result<Option<Differences>, Interrupted> {
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        let may_be_complete =
+            |count: &usize| *count <= wanted.elements.len() && wanted.elements.len() > DUMPED;
+        if let Some(count) = count.filter(may_be_complete) {
+            match self.compare_by_key((name, wanted), count)? {
+                ByKey::Complete(differences) => return Ok(Some(differences)),
+                ByKey::Foreign => return Ok(None),
+                ByKey::Additional => {
+                    tracing::debug!(set = %name, "set has additional elements, dumping it");
+                }
+            }
+        }
+        let mut comparison = ElementComparison::new(wanted);
+        let reader = element::Reader::new(self.family, wanted);
+        let mut is_ours = true;
+        let of_set = set::named(self.family, self.table, name);
+        self.dump(
+            libc::NFT_MSG_GETSETELEM,
+            |header| of_set.build(header),
+            |message| {
+                let read = RawSet::elements(message, |raw| {
+                    let (key, element) = reader.decode(&raw).ok()?;
+                    comparison.found(key, element);
+                    Some(())
+                });
+                is_ours &= read.is_some_and(|read| read.iter().all(Option::is_some));
+            },
+        )?;
+        Ok(is_ours.then(|| comparison.finish()))
+    }
+
+    /// Requests the wanted elements by key. The set has no others if `count`, the number of elements
+    /// in the kernel, is the number found. It is never too small: the kernel counts an element from
+    /// before it is added until after it is deleted.
+    fn compare_by_key(
+        &mut self,
+        (name, wanted): (&Name, &Set),
+        count: usize,
+    ) -> Result<ByKey, Interrupted> {
+        let elements = Elements { family: self.family, table: self.table, name, set: wanted };
+        let keys: Vec<&Key> = wanted.elements.keys().collect();
+        let mut comparison = ElementComparison::new(wanted);
+        let mut may_be_missing = keys.len().saturating_sub(count);
+        let mut outcome = None;
+        elements.request(self.socket, &keys, |answer| {
+            match answer {
+                Answer::Found(key, element) => comparison.found(key, element),
+                Answer::Foreign => outcome = Some(ByKey::Foreign),
+                Answer::Missing => match may_be_missing.checked_sub(1) {
+                    Some(left) => may_be_missing = left,
+                    None => outcome = Some(ByKey::Additional),
+                },
+            }
+            outcome.is_none()
+        })?;
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
+        }
+        if elements.has_catchall(self.socket)? {
+            return Ok(ByKey::Foreign);
+        }
+        match comparison.keys_found() == count {
+            true => Ok(ByKey::Complete(comparison.finish())),
+            false => Ok(ByKey::Additional),
+        }
     }
 
     /// Reads the elements of a set. Returns false if one is foreign.

@@ -7,7 +7,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, DataType, Expression, Field, Name, Set};
 
 use super::raw::Owned;
-use super::{expression, family, userdata};
+use super::{attribute, expression, family, userdata};
 
 pub(super) type RawSet = Owned<sys::nftnl_set>;
 
@@ -79,6 +79,14 @@ pub(super) fn kind(raw: &RawSet) -> SetKind {
         (false, true) => SetKind::Constant,
         (false, false) => SetKind::Plain,
     }
+}
+
+/// The number of elements that the message about a set reports (Linux 6.18). It includes elements
+/// that are being added or deleted, but not the one for all other keys (`*` in nft).
+pub(super) fn count(message: &[u8]) -> Option<u32> {
+    // NFTA_SET_COUNT of linux/netfilter/nf_tables.h, which libnftnl does not read.
+    const COUNT: u16 = 20;
+    attribute::be32(message, COUNT)
 }
 
 /// True for a dynamic set.

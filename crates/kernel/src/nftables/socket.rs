@@ -16,6 +16,20 @@ pub(super) struct NfTablesSocket {
     netlink: netlink::Socket,
     scratch: Box<Scratch>,
     sequence: u32,
+    read: ReadCost,
+}
+
+/// Work of all requests so far: a measure of their cost that does not depend on the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadCost {
+    /// Requests.
+    pub requests: usize,
+    /// Objects received one by one. An answer with several elements counts as one.
+    pub found: usize,
+    /// Messages of dumps.
+    pub dumped: usize,
+    /// Bytes received.
+    pub bytes: usize,
 }
 
 impl NfTablesSocket {
@@ -44,12 +58,18 @@ impl NfTablesSocket {
     }
 
     fn bound_to(groups: u32) -> Result<Self, DataplaneError> {
-        Ok(Self { netlink: netlink::Socket::open(groups)?, scratch: Scratch::new(), sequence: 1 })
+        let (netlink, scratch) = (netlink::Socket::open(groups)?, Scratch::new());
+        Ok(Self { netlink, scratch, sequence: 1, read: ReadCost::default() })
     }
 
     /// Port ID of this socket. The kernel identifies the author of a commit by it.
     pub(super) fn port(&self) -> u32 {
         self.netlink.port()
+    }
+
+    /// Work of all requests so far.
+    pub(super) fn read_cost(&self) -> ReadCost {
+        self.read
     }
 
     /// The first of enough consecutive sequence numbers for a batch.
@@ -67,14 +87,21 @@ impl NfTablesSocket {
         of: u16,
         is_dump: bool,
         body: impl FnOnce(&mut Header<'_>),
-        each: impl FnMut(&[u8]),
+        mut each: impl FnMut(&[u8]),
     ) -> Result<Dumped, DataplaneError> {
         let flags = if is_dump { libc::NLM_F_DUMP } else { libc::NLM_F_ACK };
         let flags = u16::try_from(flags).unwrap_or_default();
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         let message = self.scratch.write(message_type(kind), of, flags, sequence, body);
-        Ok(self.netlink.ask(message, sequence, is_dump, each)?)
+        let read = &mut self.read;
+        read.requests += 1;
+        Ok(self.netlink.ask(message, sequence, is_dump, |message| {
+            let count = if is_dump { &mut read.dumped } else { &mut read.found };
+            *count += 1;
+            read.bytes += message.len();
+            each(message);
+        })?)
     }
 
     /// Sends a batch and returns the operations that the kernel refused. The kernel aborts a batch

@@ -83,12 +83,17 @@ fn try_all(
         Err(DataplaneError::Refused(refusals)) => refusals,
         done => return done,
     };
-    match Recovery::from(&refusals, actual).transactions(&transactions, actual, wanted) {
+    let exist = exist(actual);
+    match Recovery::from(&refusals, &exist).transactions(&transactions, &exist, wanted) {
         Some(instead) => dataplane.validate(generation, &instead),
         None => Err(DataplaneError::Refused(refusals)),
     }
 }
 
 fn is_outdated(refusals: &[RefusedOperation], actual: &[Option<Actual>]) -> bool {
-    Recovery::from(refusals, actual) == Recovery::Reread
+    Recovery::from(refusals, &exist(actual)) == Recovery::Reread
+}
+
+fn exist(actual: &[Option<Actual>]) -> Vec<bool> {
+    actual.iter().map(Option::is_some).collect()
 }

@@ -7,7 +7,7 @@ mod reconcile;
 
 use rulegen_net::IpFamily;
 
-use crate::nftables::{Actual, Key, Name, Set, Transaction};
+use crate::nftables::{Actual, Compared, Key, Name, Set, Table, Transaction};
 
 pub use error::{DataplaneError, Obstacle, RefusalReason, RefusedOperation};
 pub use isolate::isolate;
@@ -16,6 +16,14 @@ pub use reconcile::{commit_in_stages, reconcile, reconcile_if};
 /// The kernel's generation number of the whole ruleset. Each commit of any program increases it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation(pub u32);
+
+impl Generation {
+    /// The generation after the next commit. The kernel skips zero.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).unwrap_or(1))
+    }
+}
 
 /// Store of nftables tables: the kernel, or a fake kernel in tests.
 pub trait Dataplane {
@@ -27,6 +35,16 @@ pub trait Dataplane {
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError>;
+
+    /// Reads the tables of the same names as the wanted ones, all at the same generation, and
+    /// compares their elements; `None` for each table that does not exist.
+    ///
+    /// # Errors
+    /// See [`DataplaneError`]; nothing was read.
+    fn compare(
+        &mut self,
+        wanted: &[&Table],
+    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError>;
 
     /// Commits all transactions or none. Commits none if the ruleset has left the given generation.
     ///

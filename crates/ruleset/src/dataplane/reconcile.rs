@@ -8,7 +8,9 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 
 use super::{Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation};
-use crate::nftables::{Actual, Name, Operation, Table, Transaction, diff, replacement, stages};
+use crate::nftables::{
+    Actual, Name, Operation, Table, Transaction, diff, diff_compared, replacement, stages,
+};
 
 /// How often a write is repeated when another program commits in between.
 const ATTEMPTS: u32 = 10;
@@ -30,17 +32,18 @@ pub fn reconcile<R>(
     wanted: &[impl Borrow<Table>],
     describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<R, DataplaneError> {
-    let done = reconcile_if(dataplane, wanted, |_| true, describe)?;
+    let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
+    let done = reconcile_unless(dataplane, &wanted, |_| Ok(false), describe)?;
     done.ok_or(DataplaneError::Busy { attempts: ATTEMPTS })
 }
 
-/// Like [`reconcile`], but asks `may_change` with the kernel's tables before anything is written.
-/// Returns `None` if it returns false.
+/// Like [`reconcile`], but asks `may_change` with the kernel's tables, read as a whole, before
+/// anything is written. Returns `None` if it returns false.
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn reconcile_if<R>(
-    dataplane: &mut impl Dataplane,
+pub fn reconcile_if<D: Dataplane, R>(
+    dataplane: &mut D,
     wanted: &[impl Borrow<Table>],
     mut may_change: impl FnMut(&[Option<Actual>]) -> bool,
     describe: impl Fn(&[Transaction<'_>]) -> R,
@@ -48,18 +51,29 @@ pub fn reconcile_if<R>(
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
     let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
+    // If the tables changed since they were compared, the commit fails and all is read again.
+    let is_forbidden = |dataplane: &mut D| Ok(!may_change(&dataplane.read(&names)?.1));
+    reconcile_unless(dataplane, &wanted, is_forbidden, describe)
+}
+
+fn reconcile_unless<D: Dataplane, R>(
+    dataplane: &mut D,
+    wanted: &[&Table],
+    mut is_forbidden: impl FnMut(&mut D) -> Result<bool, DataplaneError>,
+    describe: impl Fn(&[Transaction<'_>]) -> R,
+) -> Result<Option<R>, DataplaneError> {
     let mut last = DataplaneError::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
-        let (generation, actual) = dataplane.read(&names)?;
-        let transactions: Vec<Transaction<'_>> = actual
+        let (generation, compared) = dataplane.compare(wanted)?;
+        let transactions: Vec<Transaction<'_>> = compared
             .iter()
-            .zip(&wanted)
-            .map(|(actual, wanted)| diff(actual.as_ref(), wanted))
+            .zip(wanted)
+            .map(|(compared, wanted)| diff_compared(compared.as_ref(), wanted))
             .collect();
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(Some(describe(&transactions)));
         }
-        if !may_change(&actual) {
+        if is_forbidden(dataplane)? {
             return Ok(None);
         }
         let refusals = match commit_in_stages(dataplane, Some(generation), &transactions) {
@@ -75,9 +89,10 @@ pub fn reconcile_if<R>(
             }
             Err(error) => return Err(error),
         };
-        let recovery = Recovery::from(&refusals, &actual);
+        let exist: Vec<bool> = compared.iter().map(Option::is_some).collect();
+        let recovery = Recovery::from(&refusals, &exist);
         last = DataplaneError::Refused(refusals);
-        let Some(instead) = recovery.transactions(&transactions, &actual, &wanted) else {
+        let Some(instead) = recovery.transactions(&transactions, &exist, wanted) else {
             match recovery {
                 Recovery::Reread => continue,
                 Recovery::DeleteLater | Recovery::Replace | Recovery::None => return Err(last),
@@ -135,7 +150,7 @@ pub(super) enum Recovery {
 }
 
 impl Recovery {
-    pub(super) fn from(refusals: &[RefusedOperation], actual: &[Option<Actual>]) -> Self {
+    pub(super) fn from(refusals: &[RefusedOperation], exist: &[bool]) -> Self {
         let all = |are: fn(&RefusedOperation) -> bool| refusals.iter().all(are);
         let of_content = |refusal: &RefusedOperation| {
             !matches!(refusal.reason, RefusalReason::Content | RefusalReason::Circumstances)
@@ -148,7 +163,7 @@ impl Recovery {
             Recovery::Reread
         } else if all(|refusal| refusal.reason == RefusalReason::Busy) {
             Recovery::DeleteLater
-        } else if all(of_content) && actual.iter().any(Option::is_some) {
+        } else if all(of_content) && exist.contains(&true) {
             Recovery::Replace
         } else {
             Recovery::None
@@ -157,22 +172,22 @@ impl Recovery {
 }
 
 impl Recovery {
-    /// The transactions to commit instead, if that may help.
+    /// The transactions to commit instead, if that may help. `exist` says which of the tables exist.
     pub(super) fn transactions<'a>(
         self,
         refused: &[Transaction<'a>],
-        actual: &'a [Option<Actual>],
+        exist: &[bool],
         wanted: &[&'a Table],
     ) -> Option<Vec<Transaction<'a>>> {
         match self {
             Recovery::Reread | Recovery::None => None,
             Recovery::DeleteLater => Some(refused.iter().map(without_deletions).collect()),
             Recovery::Replace => {
-                let replace = |(actual, wanted): (&Option<Actual>, &&'a Table)| match actual {
-                    Some(_) => replacement(wanted),
-                    None => diff(None, wanted),
+                let replace = |(exists, wanted): (&bool, &&'a Table)| match exists {
+                    true => replacement(wanted),
+                    false => diff(None, wanted),
                 };
-                Some(actual.iter().zip(wanted).map(replace).collect())
+                Some(exist.iter().zip(wanted).map(replace).collect())
             }
         }
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use super::linearize::linearize;
 use super::merge::merge;
 use super::{
-    Actual, ActualChain, ActualRule, Chain, Condition, Element, Key, Name, Number, Operation, Rule,
-    Selector, Set, Statement, Table, Transaction, Value,
+    Actual, ActualChain, ActualRule, Chain, Compared, Condition, Differences, Element, Key, Name,
+    Number, Operation, Rule, Selector, Set, Statement, Table, Transaction, Value,
 };
 
 /// The transaction after which the kernel has the wanted table and nothing else under its name. A
@@ -16,11 +16,31 @@ use super::{
 pub fn diff<'a>(actual: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
     let operations = match actual {
         None => fresh(wanted),
-        Some(actual) if actual.foreign.is_empty() => Differ::new(actual, wanted).operations(),
+        Some(actual) if actual.foreign.is_empty() => {
+            Differ::new(actual, &NOTHING.differences, wanted).operations()
+        }
         Some(_) => return replacement(wanted),
     };
     Transaction { family: wanted.family, table: &wanted.name, operations }
 }
+
+/// Like [`diff`], with a table whose elements are compared already.
+pub fn diff_compared<'a>(compared: Option<&'a Compared>, wanted: &'a Table) -> Transaction<'a> {
+    match compared {
+        Some(Compared { actual, differences }) if actual.foreign.is_empty() => Transaction {
+            family: wanted.family,
+            table: &wanted.name,
+            operations: Differ::new(actual, differences, wanted).operations(),
+        },
+        compared => diff(compared.map(|compared| &compared.actual), wanted),
+    }
+}
+
+/// An empty table.
+static NOTHING: Compared = Compared {
+    actual: Actual { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() },
+    differences: BTreeMap::new(),
+};
 
 /// Replaces an existing table, whatever it contains.
 pub fn replacement(wanted: &Table) -> Transaction<'_> {
@@ -29,14 +49,13 @@ pub fn replacement(wanted: &Table) -> Transaction<'_> {
 }
 
 fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
-    static NOTHING: Actual =
-        Actual { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() };
-    let all = Differ::new(&NOTHING, wanted).operations();
+    let all = Differ::new(&NOTHING.actual, &NOTHING.differences, wanted).operations();
     [Operation::AddTable(wanted)].into_iter().chain(all).collect()
 }
 
 struct Differ<'a> {
     actual: &'a Actual,
+    differences: &'a BTreeMap<Name, Differences>,
     wanted: &'a Table,
     /// Constants that rules look up in sets, computed on first use.
     looked_up: OnceCell<HashSet<(&'a Name, u32)>>,
@@ -58,9 +77,14 @@ struct Removals<'a> {
 }
 
 impl<'a> Differ<'a> {
-    fn new(actual: &'a Actual, wanted: &'a Table) -> Self {
+    fn new(
+        actual: &'a Actual,
+        differences: &'a BTreeMap<Name, Differences>,
+        wanted: &'a Table,
+    ) -> Self {
         Self {
             actual,
+            differences,
             wanted,
             looked_up: OnceCell::new(),
             removals: Removals::default(),
@@ -103,6 +127,9 @@ impl<'a> Differ<'a> {
     }
 
     fn elements(&mut self, name: &'a Name, actual: &'a Set, wanted: &'a Set) {
+        if let Some(differences) = self.differences.get(name) {
+            return self.differing_elements(name, actual, wanted, differences);
+        }
         if wanted.dynamic {
             return self.forget_clients(name, actual);
         }
@@ -117,6 +144,27 @@ impl<'a> Differ<'a> {
                 come.extend(wanted.map(|element| (key, element)));
             }
         }
+        self.replace_elements((name, actual, wanted), gone, come);
+    }
+
+    fn differing_elements(
+        &mut self,
+        name: &'a Name,
+        actual: &'a Set,
+        wanted: &'a Set,
+        differences: &'a Differences,
+    ) {
+        let gone = differences.iter().filter_map(|(key, element)| Some((key, element.as_ref()?)));
+        let come = differences.keys().filter_map(|key| wanted.elements.get_key_value(key));
+        self.replace_elements((name, actual, wanted), gone.collect(), come.collect());
+    }
+
+    fn replace_elements(
+        &mut self,
+        (name, actual, wanted): (&'a Name, &'a Set, &'a Set),
+        gone: Vec<(&'a Key, &'a Element)>,
+        come: Vec<(&'a Key, &'a Element)>,
+    ) {
         if !gone.is_empty() {
             self.removals.elements.push(Operation::DeleteElements(name, actual, gone));
         }

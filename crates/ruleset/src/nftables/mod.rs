@@ -10,6 +10,7 @@
 
 mod actual;
 mod comment;
+mod compared;
 mod delinearize;
 mod delinearized;
 mod describe;
@@ -32,10 +33,11 @@ mod value;
 
 pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
+pub use compared::{Compared, Differences, ElementComparison};
 pub use delinearize::delinearize;
 pub use delinearized::{Delinearized, Unknown};
 pub use describe::{EditAction, EditedObject, ObjectEdit};
-pub use diff::{diff, numbers_looked_up, replacement};
+pub use diff::{diff, diff_compared, numbers_looked_up, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use key::Key;
 pub use linearize::linearize;

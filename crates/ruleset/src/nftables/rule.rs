@@ -11,7 +11,7 @@ use crate::Negatable;
 use rulegen_net::Protocol;
 
 /// A rule: its statements run from left to right until one does not match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Rule {
     /// Statements in order.
     pub statements: Vec<Statement>,
@@ -35,7 +35,7 @@ impl Rule {
 }
 
 /// A statement of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statement {
     /// Ends the rule unless the condition matches.
@@ -97,7 +97,7 @@ impl Statement {
 }
 
 /// A verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Drops the packet.
@@ -111,7 +111,7 @@ pub enum Verdict {
 }
 
 /// A condition on a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// The packet starts a connection (ct state new).
@@ -148,7 +148,7 @@ pub enum Condition {
 }
 
 /// Interfaces by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interface {
     /// The interface of this name.
@@ -158,7 +158,7 @@ pub enum Interface {
 }
 
 /// A part of a key to look up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selector {
     /// Source address of the packet.
@@ -179,7 +179,7 @@ pub enum Selector {
 }
 
 /// How one of several numbers is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumgenMode {
     /// At random, all equally probable (`numgen random`). Needs Linux 4.9.
@@ -191,7 +191,7 @@ pub enum NumgenMode {
 }
 
 /// A number that the kernel generates for a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Number {
     /// A number from 0 to this value, exclusive.

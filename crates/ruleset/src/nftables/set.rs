@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::{Comment, Key, Name, Verdict};
 
 /// A set, or a map if it has data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Set {
     /// Fields of its keys.
     pub key: Vec<Field>,
@@ -52,7 +52,7 @@ fn as_list<S: Serializer>(
 }
 
 /// Type of a part of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// An address or network of the table's family.
@@ -66,7 +66,7 @@ pub enum Field {
 }
 
 /// Type of a map's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
     /// A verdict.
@@ -76,7 +76,7 @@ pub enum DataType {
 }
 
 /// Data and comment of an element.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Element {
     /// Data of a map's element.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ pub struct Element {
 }
 
 /// Data of a map's element.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Data {
     /// A verdict.

@@ -10,7 +10,7 @@ use crate::firewall::NetfilterHook;
 use rulegen_net::IpFamily;
 
 /// A table of one family.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Table {
     /// Family of the packets that it sees.
     pub family: IpFamily,
@@ -73,7 +73,7 @@ fn replace<K: Ord + Clone, V: Eq + Clone>(
 }
 
 /// A chain of rules.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Chain {
     /// Hook of a base chain; `None` for a regular chain.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ pub struct Chain {
 }
 
 /// Hook and priority of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct BaseChain {
     /// Chain type.
     #[serde(rename = "type")]
@@ -96,7 +96,7 @@ pub struct BaseChain {
 }
 
 /// Type of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChainKind {
     /// Sees every packet and can accept or drop it.
@@ -107,7 +107,7 @@ pub enum ChainKind {
 }
 
 /// Netfilter hooks of the families ip and ip6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
     /// Received packets, before routing.

@@ -1,0 +1,160 @@
+//! Tables read to compare them with wanted ones.
+//!
+//! A large cluster has hundreds of thousands of elements, and nearly all of them are as wanted. So
+//! elements are compared while they are read, and only those that differ are kept.
+
+use std::collections::BTreeMap;
+
+use super::{Actual, Element, Key, Name, Set, Table};
+
+/// A table as read from the kernel to compare it with a wanted table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// The table. Sets in `differences` have no elements here.
+    pub actual: Actual,
+    /// Elements that differ from the wanted ones, by set. Other sets are in `actual` with all their
+    /// elements.
+    pub differences: BTreeMap<Name, Differences>,
+}
+
+/// Elements that differ between the kernel and the wanted set: those that the kernel has, and `None`
+/// for those that it lacks.
+pub type Differences = BTreeMap<Key, Option<Element>>;
+
+impl Compared {
+    /// Compares the sets of a table that was read with all elements.
+    pub fn new(mut actual: Actual, wanted: &Table) -> Self {
+        let mut differences = BTreeMap::new();
+        for (name, set) in &mut actual.sets {
+            let Some((set, wanted)) = set.as_mut().zip(wanted.sets.get(name)) else { continue };
+            if !ElementComparison::is_possible(set, wanted) {
+                continue;
+            }
+            let mut comparison = ElementComparison::new(wanted);
+            let elements = std::mem::take(&mut set.elements);
+            elements.into_iter().for_each(|(key, element)| comparison.found(key, element));
+            differences.insert(name.clone(), comparison.finish());
+        }
+        Self { actual, differences }
+    }
+}
+
+/// Compares the elements of a set with the wanted ones, in any order.
+pub struct ElementComparison<'a> {
+    wanted: Vec<(&'a Key, &'a Element)>,
+    /// Which of the wanted elements the kernel has.
+    found: Vec<bool>,
+    /// Number of wanted keys found, including those with other data or another comment.
+    keys: usize,
+    /// Position after the last one found: elements requested by key come in order.
+    next: usize,
+    differences: Differences,
+}
+
+impl<'a> ElementComparison<'a> {
+    /// True if the elements of a set can be compared one by one: the set stays, packets do not fill
+    /// it, and its elements do not depend on each other.
+    pub fn is_possible(actual: &Set, wanted: &Set) -> bool {
+        actual.shape() == wanted.shape() && !wanted.dynamic && !wanted.needs_full_rewrite()
+    }
+
+    /// Starts with no element found.
+    pub fn new(wanted: &'a Set) -> Self {
+        let wanted: Vec<_> = wanted.elements.iter().collect();
+        let found = vec![false; wanted.len()];
+        Self { wanted, found, keys: 0, next: 0, differences: Differences::new() }
+    }
+
+    /// Records an element that the kernel has. A dump can contain an element twice.
+    pub fn found(&mut self, key: Key, element: Element) {
+        let is_next = self.wanted.get(self.next).is_some_and(|(wanted, _)| **wanted == key);
+        let at = match is_next {
+            true => Ok(self.next),
+            false => self.wanted.binary_search_by(|(wanted, _)| (*wanted).cmp(&key)),
+        };
+        let Ok(at) = at else {
+            self.differences.insert(key, Some(element));
+            return;
+        };
+        self.next = at + 1;
+        if let Some(found) = self.found.get_mut(at) {
+            self.keys += usize::from(!std::mem::replace(found, true));
+        }
+        if self.wanted.get(at).is_some_and(|(_, wanted)| **wanted != element) {
+            self.differences.insert(key, Some(element));
+        }
+    }
+
+    /// Number of different wanted keys that were found.
+    pub fn keys_found(&self) -> usize {
+        self.keys
+    }
+
+    /// The differences, once all elements of the kernel were recorded.
+    pub fn finish(mut self) -> Differences {
+        let missing = self.wanted.iter().zip(&self.found).filter(|(_, found)| !**found);
+        self.differences.extend(missing.map(|((key, _), _)| ((*key).clone(), None)));
+        self.differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Comment, Field, Value};
+    use super::*;
+
+    fn key(port: u16) -> Key {
+        Key::from([Value::Port(port)])
+    }
+
+    fn element(comment: &str) -> Element {
+        Element { data: None, comment: Some(Comment::from(comment)) }
+    }
+
+    fn set(ports: &[u16]) -> Set {
+        let elements = ports.iter().map(|port| (key(*port), element("a"))).collect();
+        Set { elements, ..Set::new(&[Field::Port], "test") }
+    }
+
+    #[test]
+    fn element_comparison_keeps_only_missing_changed_and_additional_elements() {
+        let wanted = set(&[1, 2, 3, 4, 5]);
+        let mut comparison = ElementComparison::new(&wanted);
+        // In no order, and one twice, as after the kernel resized a set during a dump.
+        for (port, comment) in [(4, "a"), (1, "a"), (9, "a"), (2, "b"), (4, "a")] {
+            comparison.found(key(port), element(comment));
+        }
+        assert_eq!(comparison.keys_found(), 3);
+        let expected = [
+            (key(2), Some(element("b"))),
+            (key(3), None),
+            (key(5), None),
+            (key(9), Some(element("a"))),
+        ];
+        assert_eq!(comparison.finish(), Differences::from(expected));
+    }
+
+    #[test]
+    fn compared_table_keeps_no_element_that_is_as_wanted() {
+        let table = |sets: &[(&str, Set)]| Table {
+            family: rulegen_net::IpFamily::Ipv4,
+            name: "t".into(),
+            comment: "".into(),
+            sets: sets.iter().map(|(name, set)| ((*name).into(), set.clone())).collect(),
+            chains: BTreeMap::new(),
+        };
+        let dynamic = Set { dynamic: true, ..set(&[7]) };
+        let actual = Actual::from(table(&[("same", set(&[1, 2])), ("filled", dynamic.clone())]));
+        let wanted = table(&[
+            ("same", set(&[1, 2, 3])),
+            ("filled", Set { elements: BTreeMap::new(), ..dynamic }),
+        ]);
+        let compared = Compared::new(actual, &wanted);
+        let elements = |name: &str| {
+            compared.actual.sets.get(&Name::from(name)).unwrap().as_ref().unwrap().elements.len()
+        };
+        assert_eq!((elements("same"), elements("filled")), (0, 1));
+        let expected = [(Name::from("same"), Differences::from([(key(3), None)]))];
+        assert_eq!(compared.differences, BTreeMap::from(expected));
+    }
+}

@@ -1,0 +1,199 @@
+//! The kernel's tables compared with wanted ones: whatever another program changes is found, and the
+//! cost is that of the elements, not their square.
+
+use std::collections::BTreeMap;
+
+use rulegen_kernel::nftables::{Dataplane, NfTables, ReadCost, reconcile};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::nftables::{
+    Chain, Comment, Compared, Data, DataType, Element, Field, Key, Name, Set, Table, Value, Verdict,
+};
+
+use crate::namespace::Namespace;
+
+/// More than are dumped, and not a multiple of the elements per request.
+const ELEMENTS: u16 = 3001;
+
+fn table() -> Table {
+    let element =
+        |data: Option<Data>, n: u16| (data, Some(Comment::from(format!("default/s{n}").as_str())));
+    let all = |key: fn(u16) -> Key, data: fn(u16) -> Option<Data>| -> BTreeMap<Key, Element> {
+        let one = |n: u16| {
+            let (data, comment) = element(data(n), n);
+            (key(n), Element { data, comment })
+        };
+        (0..ELEMENTS).map(one).collect()
+    };
+    let goto = |_| Some(Data::Verdict(Verdict::Goto(Name::from("to"))));
+    let endpoint = |n: u16| Some(Data::AddrPort((address(10, n), 8080).into()));
+    let frontend = [Field::Address, Field::Protocol, Field::Port];
+    let numbered = [Field::Address, Field::Protocol, Field::Port, Field::Number];
+    let services = Set {
+        elements: all(frontend_key, goto),
+        ..Set::map(&frontend, DataType::Verdict, "frontends")
+    };
+    let endpoints = Set {
+        elements: all(|n| frontend_key(n).with(Value::Number(u32::from(n % 5))), endpoint),
+        ..Set::map(&numbered, DataType::AddrPort, "endpoints")
+    };
+    let pair = |n: u16| Key::from([Value::Address(address(10, n)); 2]);
+    let hairpins = Set {
+        elements: all(pair, |_| None),
+        ..Set::new(&[Field::Address, Field::Address], "pairs")
+    };
+    let counted = Set { counter: true, ..endpoints.clone() };
+    let sets = [
+        ("services", services),
+        ("endpoints", endpoints),
+        ("hairpins", hairpins),
+        ("counted", counted),
+    ];
+    Table {
+        family: IpFamily::Ipv4,
+        name: Name::from("rulegen"),
+        comment: "a large table".into(),
+        sets: sets.into_iter().map(|(name, set)| (name.into(), set)).collect(),
+        chains: BTreeMap::from([(Name::from("to"), Chain::default())]),
+    }
+}
+
+fn address(first: u8, n: u16) -> std::net::IpAddr {
+    let [high, low] = n.to_be_bytes();
+    [first, 1, high, low].into()
+}
+
+fn frontend_key(n: u16) -> Key {
+    Key::from([Value::Address(address(9, n)), Value::Protocol(Protocol::Tcp), Value::Port(80)])
+}
+
+fn compare(kernel: &mut NfTables, wanted: &Table) -> Compared {
+    kernel.compare(&[wanted]).unwrap().1.remove(0).unwrap()
+}
+
+fn is_equal(compared: &Compared, wanted: &Table) -> bool {
+    rulegen_ruleset::nftables::diff_compared(Some(compared), wanted).is_empty()
+}
+
+/// Each as a command of `nft`, with the sets that then have a difference.
+const DAMAGE: [(&str, &[&str]); 14] = [
+    ("delete element ip rulegen endpoints { 9.1.0.7 . tcp . 80 . 2 }", &["endpoints"]),
+    (
+        "delete element ip rulegen services { 9.1.0.0 . tcp . 80, 9.1.11.184 . tcp . 80 }",
+        &["services"],
+    ),
+    ("add element ip rulegen hairpins { 10.2.0.1 . 10.2.0.2 }", &["hairpins"]),
+    // The number stays.
+    (
+        "delete element ip rulegen hairpins { 10.1.0.9 . 10.1.0.9 }; \
+         add element ip rulegen hairpins { 10.1.0.9 . 10.1.0.8 }",
+        &["hairpins"],
+    ),
+    // The key stays: other data, and another comment.
+    (
+        "delete element ip rulegen endpoints { 9.1.0.6 . tcp . 80 . 1 }; \
+         add element ip rulegen endpoints { 9.1.0.6 . tcp . 80 . 1 comment \"default/s6\" : 10.1.0.7 . 8080 }",
+        &["endpoints"],
+    ),
+    (
+        "delete element ip rulegen services { 9.1.1.0 . tcp . 80 }; \
+         add element ip rulegen services { 9.1.1.0 . tcp . 80 comment \"other/s\" : goto to }",
+        &["services"],
+    ),
+    (
+        "delete element ip rulegen services { 9.1.1.0 . tcp . 80 }; \
+         add element ip rulegen services { 9.1.1.0 . tcp . 80 comment \"default/s256\" : drop }",
+        &["services"],
+    ),
+    ("delete element ip rulegen counted { 9.1.0.5 . tcp . 80 . 0 }", &["counted"]),
+    ("flush set ip rulegen hairpins", &["hairpins"]),
+    // Neither counted nor found by a key.
+    ("add element ip rulegen hairpins { * }", &["hairpins"]),
+    // Several sets.
+    (
+        "delete element ip rulegen endpoints { 9.1.0.6 . tcp . 80 . 1 }; flush map ip rulegen services",
+        &["endpoints", "services"],
+    ),
+    ("delete set ip rulegen hairpins", &[]),
+    (
+        "delete set ip rulegen hairpins; \
+         add set ip rulegen hairpins { type ipv4_addr . ipv4_addr; size 100000; }",
+        &[],
+    ),
+    ("flush table ip rulegen; delete table ip rulegen; add table ip rulegen", &[]),
+];
+
+#[test]
+fn comparison_by_key_finds_every_change_that_a_dump_finds() {
+    let namespace = Namespace::new("comparison");
+    let wanted = table();
+    let write = || {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, std::slice::from_ref(&wanted), |_| ()).unwrap();
+        let compared = compare(&mut kernel, &wanted);
+        assert!(is_equal(&compared, &wanted), "not as wanted after writing");
+    };
+    namespace.inside(write);
+    for (damage, sets) in DAMAGE {
+        namespace.run(&format!("nft '{damage}'"));
+        namespace.inside(|| {
+            let by_key = compare(&mut NfTables::open().unwrap(), &wanted);
+            let dumped = compare(&mut NfTables::open().unwrap().as_in_old_kernels(), &wanted);
+            assert!(by_key == dumped, "{damage}: a dump finds something else");
+            assert!(!is_equal(&by_key, &wanted), "{damage}: overlooked");
+            let damaged = |(name, set): (&Name, &Option<Set>)| match by_key.differences.get(name) {
+                Some(differences) => !differences.is_empty(),
+                // Replaced as a whole.
+                None => set.is_none(),
+            };
+            let found: Vec<&str> = by_key
+                .actual
+                .sets
+                .iter()
+                .filter(|set| damaged(*set))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            assert!(sets.is_empty() || found == *sets, "{damage}: found in {found:?}");
+        });
+        namespace.inside(write);
+    }
+}
+
+/// The work of comparing an unchanged table grows with its elements. A dump is the same work for
+/// rulegen, but the kernel walks a set from its start for each piece.
+#[test]
+fn comparison_requests_elements_by_key_and_dumps_no_large_set() {
+    let namespace = Namespace::new("comparison-cost");
+    let wanted = table();
+    let elements = 4 * usize::from(ELEMENTS);
+    namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, std::slice::from_ref(&wanted), |_| ()).unwrap();
+        let cost = |kernel: &mut NfTables| {
+            let before = kernel.read_cost();
+            compare(kernel, &wanted);
+            let after = kernel.read_cost();
+            ReadCost {
+                requests: after.requests - before.requests,
+                found: after.found - before.found,
+                dumped: after.dumped - before.dumped,
+                bytes: after.bytes - before.bytes,
+            }
+        };
+        let by_key = cost(&mut kernel);
+        assert!(by_key.dumped < 10, "{by_key:?}");
+        assert!(by_key.requests < 4 * (usize::from(ELEMENTS) / 256 + 2) + 10, "{by_key:?}");
+        assert!((elements..elements + 10).contains(&by_key.found), "{by_key:?}");
+        // An older kernel does not report the number of elements.
+        let dumped = cost(&mut NfTables::open().unwrap().as_in_old_kernels());
+        assert!(dumped.found < 10 && dumped.dumped > 20, "{dumped:?}");
+        // One missing element costs two more requests, and few smaller ones until they grow again.
+        let key = "9.1.0.7 . tcp . 80 . 2";
+        namespace.run(&format!("nft 'delete element ip rulegen endpoints {{ {key} }}'"));
+        let missing = cost(&mut kernel);
+        assert!(missing.dumped < 10 && missing.requests < by_key.requests + 12, "{missing:?}");
+        // Where all are missing, each costs one.
+        namespace.run("nft flush map ip rulegen endpoints");
+        let flushed = cost(&mut kernel);
+        assert!(flushed.requests < by_key.requests + usize::from(ELEMENTS) + 12, "{flushed:?}");
+    });
+}
