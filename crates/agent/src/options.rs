@@ -42,6 +42,8 @@ pub struct Options {
     pub families: Vec<IpFamily>,
     /// The name of the nftables table.
     pub table: Name,
+    /// The folder for what the agent remembers until the next boot; `None` to remember nothing.
+    pub state_folder: Option<PathBuf>,
     /// The iptables variant; `None` to use the one with kubelet's chains.
     pub iptables_variant: Option<Variant>,
     /// How long to wait for the iptables lock.

@@ -101,7 +101,7 @@ impl Reconciler {
             match received {
                 Ok(TimedInput { input: ReconcilerInput::Stop, .. })
                 | Err(RecvTimeoutError::Disconnected) => {
-                    return;
+                    return self.backend.stop();
                 }
                 Ok(input) => self.take_in(input),
                 Err(RecvTimeoutError::Timeout) => self.sync(),

@@ -16,7 +16,7 @@ use rulegen_os::{memory, sysctl};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backend::{Backend, IptablesBackend, Nftables, ToolOptions};
+use crate::backend::{Backend, IptablesBackend, Nftables, RecordFile, ToolOptions};
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::ConntrackCleaner;
 use crate::error::{Error, Result};
@@ -253,7 +253,10 @@ fn open_backend(
     match options.config.mode {
         ProxyMode::Nftables => {
             let (searches, to_search) = std::sync::mpsc::channel();
-            let backend = Nftables::open(options.table.clone(), &options.families, searches)?;
+            let folder = options.state_folder.clone();
+            let record = folder.map(|folder| RecordFile::new(folder, &options.build));
+            let (table, families) = (options.table.clone(), &options.families);
+            let backend = Nftables::open(table, families, searches, record)?;
             threads::watch_rules(&backend.tables(), queue.events.clone())?;
             let (clients, metrics_of_sets) = (queue.clients.clone(), Arc::clone(metrics));
             affinity::start(backend.tables(), to_search, clients, metrics_of_sets)?;

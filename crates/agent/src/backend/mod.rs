@@ -20,7 +20,7 @@ use crate::left_out::LeftOutReason;
 use crate::report::{IptablesReport, Operations, Phase};
 
 pub(crate) use iptables::{IptablesBackend, ToolOptions};
-pub(crate) use nftables::Nftables;
+pub(crate) use nftables::{Nftables, RecordFile};
 
 /// Syncs the kernel with a store.
 pub(crate) trait Backend: Send {
@@ -46,6 +46,9 @@ pub(crate) trait Backend: Send {
 
     /// When the next retry of a rejected Service is due.
     fn next_retry(&self) -> Option<Instant>;
+
+    /// The agent is about to stop; the rules stay.
+    fn stop(&mut self) {}
 
     /// The ServiceCIDRs in the kernel's rules (nftables mode only).
     fn service_cidrs_in_kernel(&mut self) -> Vec<IpNet> {

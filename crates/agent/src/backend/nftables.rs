@@ -1,5 +1,6 @@
 //! nftables mode: one table per family, changed through netlink.
 
+mod record;
 mod stale_clients;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -10,18 +11,20 @@ use ipnet::IpNet;
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
-    Dataplane, DataplaneError, DynamicSets, Event, Generation, Missing, NfTables, commit_in_stages,
-    isolate, reconcile,
+    Dataplane, DataplaneError, DynamicSets, Event, Generation, Missing, NfTables, RulesetIdentity,
+    commit_in_stages, isolate, reconcile,
 };
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Table, Transaction, Value};
+use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Set, Table, Transaction, Value};
 
 use super::{
     Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
 };
 use stale_clients::StaleClients;
+
+pub(crate) use record::RecordFile;
 
 use crate::affinity_clients::{Clients, ReadClients};
 use crate::configured_store::ConfiguredStore;
@@ -40,6 +43,13 @@ pub(crate) struct Nftables<K = NfTables> {
     live: BTreeMap<IpFamily, LiveTable>,
     /// Whether the tables in the kernel are known to equal `live`.
     in_sync: bool,
+    /// The generation up to which all commits are known: those of other programs changed only other
+    /// tables.
+    known: Option<Generation>,
+    /// The record of the tables, for the next start.
+    record: Option<RecordFile>,
+    /// Whether the record of the last run may still be right.
+    may_be_recorded: bool,
     /// Services that the kernel rejects.
     quarantine: Quarantine,
     /// Services that changed since the last successful sync; `None` if any may have changed.
@@ -60,8 +70,9 @@ impl Nftables {
         name: Name,
         families: &[IpFamily],
         searches: mpsc::Sender<ReadClients>,
+        record: Option<RecordFile>,
     ) -> Result<Self> {
-        Ok(Self::new(NfTables::open()?, name, families, searches))
+        Ok(Self::new(NfTables::open()?, name, families, searches, record))
     }
 }
 
@@ -71,6 +82,7 @@ impl<K: Kernel> Nftables<K> {
         name: Name,
         families: &[IpFamily],
         searches: mpsc::Sender<ReadClients>,
+        record: Option<RecordFile>,
     ) -> Self {
         Self {
             kernel,
@@ -78,6 +90,9 @@ impl<K: Kernel> Nftables<K> {
             families: families.to_vec(),
             live: BTreeMap::new(),
             in_sync: false,
+            known: None,
+            may_be_recorded: record.is_some(),
+            record,
             quarantine: Quarantine::default(),
             unsettled: None,
             stale_clients: StaleClients::default(),
@@ -333,6 +348,46 @@ impl<K: Kernel> Nftables<K> {
         })
     }
 
+    /// The generation of the kernel's ruleset, if the record says that its tables are the wanted ones.
+    fn recorded(&mut self) -> Option<Generation> {
+        let record = self.record.as_ref()?;
+        let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
+        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
+        let ruleset = self.kernel.identity(&names).ok()??;
+        record.matches(&ruleset, &tables).then_some(ruleset.generation)
+    }
+
+    /// Records the tables, if the kernel is known to have exactly the wanted ones. Stale clients have
+    /// to be searched for at the next start.
+    fn write_record(&mut self) {
+        let is_settled =
+            self.in_sync && self.quarantine.is_empty() && self.stale_clients.is_empty();
+        let Some((record, known)) = self.record.as_ref().zip(self.known) else { return };
+        let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
+        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
+        if !is_settled || tables.is_empty() {
+            return;
+        }
+        // In another generation a commit may be unknown: its event has not come yet.
+        let ruleset = match self.kernel.identity(&names) {
+            Ok(Some(ruleset)) if ruleset.generation == known => ruleset,
+            _ => return,
+        };
+        if let Err(error) = record.write(&ruleset, &tables) {
+            tracing::info!(%error, "cannot record the tables, the next start will read them");
+        }
+    }
+
+    /// Takes note of a commit that changed none of our tables, or of an own one.
+    fn follow_generation(&mut self, generation: Generation) {
+        let Some(known) = self.known else { return };
+        // Events of commits before the last comparison come after it.
+        let is_older = known.0.wrapping_sub(generation.0) < u32::MAX / 2;
+        if !is_older {
+            self.known = (generation == known.next()).then_some(generation);
+        }
+    }
+
     /// Reads everything and writes the difference.
     fn compare(&mut self, watch: &mut Stopwatch) -> Result<WrittenOperations> {
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
@@ -340,11 +395,21 @@ impl<K: Kernel> Nftables<K> {
         if !self.kernel.has_all(&names)? {
             refuse_old_kernel(&self.kernel.missing(&tables)?)?;
         }
+        if std::mem::take(&mut self.may_be_recorded)
+            && let Some(known) = watch.time(Phase::Read, || self.recorded())
+        {
+            tracing::debug!("the kernel has the recorded tables, not reading them");
+            self.known = Some(known);
+            return Ok(WrittenOperations::default());
+        }
+        let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
         let begun = Instant::now();
-        let mut timed = Timed { kernel: &mut self.kernel, watch };
+        let mut timed = Timed { kernel: &mut self.kernel, watch, compared: None };
         let counts = reconcile(&mut timed, &tables, |transactions| {
             (operations(transactions), summaries(transactions))
         });
+        // Events report the own commits that followed.
+        self.known = timed.compared;
         let rest = watch.phases.iter().filter(|(of, _)| matches!(of, Phase::Read | Phase::Commit));
         let rest = begun.elapsed().saturating_sub(rest.map(|(_, took)| *took).sum());
         watch.add(Phase::Diff, rest);
@@ -381,6 +446,7 @@ impl<K: Kernel> Backend for Nftables<K> {
                 Event::Commit(commit)
                     if commit.writer.port == self.kernel.port() || commit.changes.is_empty() =>
                 {
+                    self.follow_generation(commit.generation);
                     None
                 }
                 Event::Commit(commit) => Some(Drift::of(commit)),
@@ -417,22 +483,25 @@ impl<K: Kernel> Backend for Nftables<K> {
         self.quarantine.next()
     }
 
+    fn stop(&mut self) {
+        self.write_record();
+    }
+
     fn service_cidrs_in_kernel(&mut self) -> Vec<IpNet> {
-        let tables = self.tables();
-        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|(of, name)| (*of, name)).collect();
         let set = Name::from(nftables::SERVICE_CIDRS);
-        match self.kernel.read(&names) {
-            Ok((_, tables)) => {
-                let sets =
-                    tables.iter().flatten().filter_map(|table| table.sets.get(&set)?.as_ref());
-                let keys = sets.flat_map(|set| set.elements.keys());
-                keys.flat_map(Key::values).filter_map(network).collect()
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the ServiceCIDRs that the rules have");
-                Vec::new()
+        let mut networks = Vec::new();
+        for family in &self.families {
+            match self.kernel.read_set(*family, &self.name, &set) {
+                Ok(set) => {
+                    let keys = set.iter().flat_map(|set| set.elements.keys());
+                    networks.extend(keys.flat_map(Key::values).filter_map(network));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the ServiceCIDRs that the rules have");
+                }
             }
         }
+        networks
     }
 }
 
@@ -452,6 +521,17 @@ pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, DataplaneError>;
     /// The number of bytes that the last commit sent.
     fn last_bytes(&self) -> usize;
+    fn read_set(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+    ) -> Result<Option<Set>, DataplaneError>;
+    /// Identifies the tables; `None` if one does not exist or the kernel cannot.
+    fn identity(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+    ) -> Result<Option<RulesetIdentity>, DataplaneError>;
 }
 
 impl Kernel for NfTables {
@@ -469,6 +549,22 @@ impl Kernel for NfTables {
 
     fn last_bytes(&self) -> usize {
         self.last_written().bytes
+    }
+
+    fn read_set(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+    ) -> Result<Option<Set>, DataplaneError> {
+        self.read_set(family, table, name)
+    }
+
+    fn identity(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+    ) -> Result<Option<RulesetIdentity>, DataplaneError> {
+        self.identity(tables)
     }
 }
 
@@ -573,6 +669,8 @@ fn operations(transactions: &[Transaction<'_>]) -> Operations {
 struct Timed<'a, K> {
     kernel: &'a mut K,
     watch: &'a mut Stopwatch,
+    /// The generation of the last comparison.
+    compared: Option<Generation>,
 }
 
 impl<K: Dataplane> Dataplane for Timed<'_, K> {
@@ -580,7 +678,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
-        let Self { kernel, watch } = self;
+        let Self { kernel, watch, .. } = self;
         watch.time(Phase::Read, || kernel.read(tables))
     }
 
@@ -588,8 +686,10 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         &mut self,
         wanted: &[&Table],
     ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
-        let Self { kernel, watch } = self;
-        watch.time(Phase::Read, || kernel.compare(wanted))
+        let Self { kernel, watch, compared } = self;
+        let read = watch.time(Phase::Read, || kernel.compare(wanted))?;
+        *compared = Some(read.0);
+        Ok(read)
     }
 
     fn commit(
@@ -597,7 +697,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), DataplaneError> {
-        let Self { kernel, watch } = self;
+        let Self { kernel, watch, .. } = self;
         watch.time(Phase::Commit, || kernel.commit(generation, transactions))
     }
 
@@ -606,7 +706,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         generation: Generation,
         transactions: &[Transaction<'_>],
     ) -> Result<(), DataplaneError> {
-        let Self { kernel, watch } = self;
+        let Self { kernel, watch, .. } = self;
         watch.time(Phase::Commit, || kernel.validate(generation, transactions))
     }
 }

@@ -45,6 +45,11 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "FILE", value_parser = any_path(), help_heading = "Options")]
     pub(crate) write_config_to: Option<PathBuf>,
 
+    /// Folder for what the agent remembers until the next boot: in nftables mode, which rules the
+    /// kernel had when it stopped, so that a start need not read them. May be missing or unwritable
+    #[arg(long, value_name = "DIR", default_value = "/run/rulegen", value_parser = any_path(), help_heading = "Options")]
+    pub(crate) state_dir: PathBuf,
+
     #[command(flatten)]
     pub(crate) instead: InsteadArgs,
 

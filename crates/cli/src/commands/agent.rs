@@ -77,6 +77,7 @@ fn options(args: &AgentArgs) -> Result<Options> {
         config_file,
         families: families(&config, iptables_variant).to_vec(),
         table: args.proxy.nftables.nftables_table.clone(),
+        state_folder: Some(args.state_dir.clone()),
         iptables_variant,
         iptables_lock_timeout: args.kernel.lock.timeout(),
         min_sync_period: running.min_sync_period,

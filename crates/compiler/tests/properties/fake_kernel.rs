@@ -32,6 +32,8 @@ pub(crate) struct FakeKernel {
     /// The numbers of commits and of validations (dry runs).
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
+    /// The handle of the tables.
+    pub(crate) table_handle: u64,
     handle: u64,
 }
 

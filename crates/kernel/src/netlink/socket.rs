@@ -88,6 +88,26 @@ impl Socket {
         self.socket.portid()
     }
 
+    /// The cookie of the socket's network namespace: the kernel gives each namespace another one
+    /// until the next boot. `None` before Linux 5.14.
+    pub(crate) fn namespace_cookie(&self) -> Option<u64> {
+        // SO_NETNS_COOKIE of asm-generic/socket.h.
+        const NETNS_COOKIE: libc::c_int = 71;
+        let mut cookie = 0_u64;
+        let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;
+        // SAFETY: the socket is open, and `length` is the size of `cookie`.
+        let done = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        (done == 0 && cookie != 0).then_some(cookie)
+    }
+
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), SocketError> {
         self.socket.send(bytes).map(drop).map_err(SocketError::Unreachable)
     }

@@ -74,6 +74,19 @@ pub struct NfTables {
     reads_counts: bool,
 }
 
+/// What identifies the content of tables without reading it: as long as the machine runs, every
+/// commit by any program changes the generation of its network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulesetIdentity {
+    /// Cookie of the network namespace (SO_NETNS_COOKIE). No other namespace gets the same until the
+    /// next boot.
+    pub namespace: u64,
+    /// Generation. It starts again after 2³² commits.
+    pub generation: Generation,
+    /// The tables with their handles. A table that is created again gets another.
+    pub tables: Vec<(IpFamily, Name, u64)>,
+}
+
 /// Cost of the last commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CommitCost {
@@ -119,6 +132,25 @@ impl NfTables {
     /// [`DataplaneError::Unreachable`].
     pub fn generation(&mut self) -> Result<Generation, DataplaneError> {
         read::generation(&mut self.socket)
+    }
+
+    /// Identifies the current content of tables; `None` if one does not exist, or before Linux 5.14.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
+    pub fn identity(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+    ) -> Result<Option<RulesetIdentity>, DataplaneError> {
+        let Some(namespace) = self.socket.namespace_cookie() else { return Ok(None) };
+        let (generation, tables) = self.at_one_generation(|socket| {
+            let handle = |(family, name): &(IpFamily, &Name)| {
+                let handle = read::table_handle(socket, *family, name)?;
+                Ok(handle.map(|handle| (*family, (*name).clone(), handle)))
+            };
+            tables.iter().map(handle).collect::<Result<Option<Vec<_>>, Interrupted>>()
+        })?;
+        Ok(tables.map(|tables| RulesetIdentity { namespace, generation, tables }))
     }
 
     /// True if a table exists for each of these names, whatever its content.
@@ -167,6 +199,21 @@ impl NfTables {
         each: impl FnMut(Key),
     ) -> Result<Reading, DataplaneError> {
         read::keys(&mut self.socket, family, table, (name, set), each)
+    }
+
+    /// Reads one set of a table with its elements. `None` if it does not exist, or rulegen does not
+    /// make such sets.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
+    pub fn read_set(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+    ) -> Result<Option<Set>, DataplaneError> {
+        let read = self.at_one_generation(|socket| read::set(socket, family, table, name));
+        read.map(|(_, set)| set)
     }
 
     /// Fill levels of the dynamic sets of a table. Linux 6.18 reports the number of elements. On

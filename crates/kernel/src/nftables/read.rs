@@ -56,6 +56,15 @@ pub(super) fn exists(
     Ok(find(socket, of, name)?.is_some())
 }
 
+/// The kernel's handle of a table; `None` if it does not exist.
+pub(super) fn table_handle(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    name: &Name,
+) -> Result<Option<u64>, DataplaneError> {
+    Ok(find(socket, of, name)?.and_then(|table| table::handle(&table)))
+}
+
 fn find(
     socket: &mut NfTablesSocket,
     of: IpFamily,
@@ -108,6 +117,22 @@ pub(super) fn compared(
     let Some(mut reader) = reader else { return Ok(None) };
     let differences = reader.differences(wanted, reads_counts)?;
     Ok(Some(Compared { actual: reader.actual, differences }))
+}
+
+/// Reads one set of a table. `Ok(None)` if it does not exist, or rulegen does not make such sets.
+pub(super) fn set(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    table: &Name,
+    name: &Name,
+) -> Result<Option<Set>, Interrupted> {
+    if !exists(socket, of, table)? {
+        return Ok(None);
+    }
+    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
+    let EmptySets { mut sets, .. } = reader.empty_sets(TableOwner::Rulegen)?;
+    let Some(Some(mut set)) = sets.remove(name) else { return Ok(None) };
+    Ok(reader.elements(name, &mut set)?.then_some(set))
 }
 
 /// Reads the counters of the elements and rules of a table.

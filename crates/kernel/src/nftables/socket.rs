@@ -67,6 +67,11 @@ impl NfTablesSocket {
         self.netlink.port()
     }
 
+    /// See [`netlink::Socket::namespace_cookie`].
+    pub(super) fn namespace_cookie(&self) -> Option<u64> {
+        self.netlink.namespace_cookie()
+    }
+
     /// Work of all requests so far.
     pub(super) fn read_cost(&self) -> ReadCost {
         self.read

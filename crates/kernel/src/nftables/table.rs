@@ -23,6 +23,11 @@ pub(super) fn encode(of: IpFamily, name: &Name, comment: &Comment) -> RawTable {
         .bytes(sys::NFTNL_TABLE_USERDATA, &userdata::of_comment(comment))
 }
 
+/// The kernel's number for a table. No other table of the namespace gets the same.
+pub(super) fn handle(raw: &RawTable) -> Option<u64> {
+    raw.borrow().get_u64(sys::NFTNL_TABLE_HANDLE)
+}
+
 /// Foreign properties of a table itself.
 pub(super) fn foreign(raw: &RawTable) -> Vec<String> {
     // NFT_TABLE_F_* of linux/netfilter/nf_tables.h.

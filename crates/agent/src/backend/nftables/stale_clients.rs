@@ -53,6 +53,11 @@ impl StaleClients {
         }
     }
 
+    /// True if no entries are left to delete.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// Forgets everything, because a full resync also compares these sets.
     pub(super) fn forget_all(&mut self) {
         let all: Vec<(IpFamily, Name)> = self.sets.keys().cloned().collect();

@@ -1,15 +1,19 @@
 //! The backend on a fake kernel that rejects some Services.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_kernel::nftables::{ChangeKind, Commit, ObjectKind, TableChange, Writer};
 use rulegen_model::{Host, Kind, Object, StoreEvent};
 use rulegen_ruleset::dataplane::RefusalReason;
-use rulegen_ruleset::nftables::{self as nft, Element, Key, Set};
+use rulegen_ruleset::nftables::{self as nft, Element, Key};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::configured_store::ConfiguredStore;
+use crate::metrics::Build;
 
 #[path = "../../../../compiler/tests/properties/fake_kernel.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "the property tests use the rest")]
@@ -32,6 +36,29 @@ impl Kernel for FakeKernel {
 
     fn last_bytes(&self) -> usize {
         0
+    }
+
+    fn read_set(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+    ) -> Result<Option<Set>, DataplaneError> {
+        let table = self.tables.get(&(family, table.clone()));
+        Ok(table.and_then(|table| table.sets.get(name)?.clone()))
+    }
+
+    fn identity(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+    ) -> Result<Option<RulesetIdentity>, DataplaneError> {
+        let with_handle = |(family, name): &(IpFamily, &Name)| {
+            self.tables.get(&(*family, (*name).clone()))?;
+            Some((*family, (*name).clone(), self.table_handle))
+        };
+        let tables: Option<Vec<_>> = tables.iter().map(with_handle).collect();
+        let generation = Generation(self.generation);
+        Ok(tables.map(|tables| RulesetIdentity { namespace: 7, generation, tables }))
     }
 }
 
@@ -66,7 +93,13 @@ impl Bench {
         let (sender, searches) = mpsc::channel();
         let mut bench = Self {
             store: ConfiguredStore::new(config, Host::default()),
-            backend: Nftables::new(FakeKernel::default(), "rulegen".into(), &families, sender),
+            backend: Nftables::new(
+                FakeKernel::default(),
+                "rulegen".into(),
+                &families,
+                sender,
+                None,
+            ),
             searches,
             now: Instant::now(),
         };
@@ -386,4 +419,192 @@ fn affinity_clients_of_a_recreated_set_are_kept() {
     affinity.connect(affinity.numbers[2], 3);
     assert_eq!(affinity.answer(&searches[0], true), 3);
     assert_eq!((affinity.counts(), affinity.searches()), ([0, 0, 3], vec![]));
+}
+
+/// An agent that stopped and is started again, with a record in a folder of its own.
+struct Restart {
+    bench: Bench,
+    folder: PathBuf,
+}
+
+impl Drop for Restart {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Restart {
+    /// An agent that is in sync and has seen the events of its commits.
+    fn new(label: &str) -> Self {
+        let folder = format!("rulegen-record-{}-{label}", std::process::id());
+        let mut restart =
+            Self { bench: Bench::new(0..20), folder: std::env::temp_dir().join(folder) };
+        restart.bench.backend.record = Some(record(&restart.folder));
+        restart.bench.sync();
+        restart.see_own_commit();
+        restart
+    }
+
+    fn see_own_commit(&mut self) {
+        self.see_commit(1, Vec::new());
+    }
+
+    /// Handles the event of the last commit.
+    fn see_commit(&mut self, port: u32, changes: Vec<TableChange>) {
+        let generation = Generation(self.bench.backend.kernel.generation);
+        let writer = Writer { port, ..Writer::default() };
+        let commit = Commit { generation, writer, changes, chains: Default::default() };
+        self.bench.backend.on_ruleset_events(&[Event::Commit(commit)]);
+    }
+
+    fn stop(&mut self) {
+        self.bench.backend.stop();
+    }
+
+    /// Starts again and syncs. Returns the number of reads and commits.
+    fn start(&mut self) -> (usize, usize) {
+        let kernel = std::mem::take(&mut self.bench.backend.kernel);
+        let (name, families) = ("rulegen".into(), [IpFamily::Ipv4]);
+        let (sender, searches) = mpsc::channel();
+        self.bench.searches = searches;
+        let record = Some(record(&self.folder));
+        self.bench.backend = Nftables::new(kernel, name, &families, sender, record);
+        self.bench.backend.kernel.reads = 0;
+        let (commits, _) = self.bench.sync();
+        let reads = self.bench.backend.kernel.reads;
+        self.bench.holds_all_but(&[]);
+        (reads, commits)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("nftables")
+    }
+}
+
+fn record(folder: &Path) -> RecordFile {
+    RecordFile::new(folder.to_owned(), &Build::default())
+}
+
+/// Another program deletes an element of the table.
+fn damage(kernel: &mut FakeKernel) {
+    let table = kernel.tables.get_mut(&(IpFamily::Ipv4, "rulegen".into())).unwrap();
+    let set = table.sets.get_mut(&Name::from("services")).unwrap().as_mut().unwrap();
+    set.elements.pop_first().unwrap();
+    kernel.generation += 1;
+}
+
+#[test]
+fn restart_with_recorded_tables_reads_nothing() {
+    let mut restart = Restart::new("same");
+    restart.stop();
+    assert_eq!(restart.start(), (0, 0));
+    // Also after changes, and after commits of other programs to other tables.
+    restart.bench.put(3, 2);
+    assert_eq!(restart.bench.sync(), (1, 0));
+    restart.see_own_commit();
+    restart.bench.backend.kernel.generation += 1;
+    restart.see_commit(99, Vec::new());
+    restart.stop();
+    assert_eq!(restart.start(), (0, 0));
+    // A change meanwhile is written, and found by reading.
+    restart.stop();
+    restart.bench.put(4, 2);
+    assert_eq!(restart.start(), (1, 1));
+}
+
+#[test]
+fn restart_reads_tables_that_may_have_changed() {
+    type Change = fn(&mut Restart);
+    let before_stop: [(&str, Change); 6] = [
+        ("commit without an event yet", |restart| restart.bench.backend.kernel.generation += 1),
+        ("change by another program, without an event yet", |restart| {
+            damage(&mut restart.bench.backend.kernel);
+        }),
+        ("change by another program", |restart| {
+            damage(&mut restart.bench.backend.kernel);
+            let table = "rulegen".to_owned();
+            let (kind, object) = (ChangeKind::Deleted, ObjectKind::Element);
+            let name = Some("services".to_owned());
+            let change = TableChange { kind, object, family: IpFamily::Ipv4, table, name };
+            restart.see_commit(99, vec![change]);
+        }),
+        ("missed event", |restart| {
+            damage(&mut restart.bench.backend.kernel);
+            restart.bench.backend.kernel.generation += 1;
+            restart.see_commit(99, Vec::new());
+        }),
+        ("lost events", |restart| {
+            damage(&mut restart.bench.backend.kernel);
+            restart.bench.backend.on_ruleset_events(&[Event::Lost]);
+        }),
+        ("no state folder", |restart| restart.bench.backend.record = None),
+    ];
+    let after_stop: [(&str, Change); 8] = [
+        ("commit by another program", |restart| restart.bench.backend.kernel.generation += 1),
+        ("change by another program", |restart| damage(&mut restart.bench.backend.kernel)),
+        // As many commits as it takes to come back to the same number.
+        ("table created again", |restart| restart.bench.backend.kernel.table_handle += 1),
+        ("truncated", |restart| {
+            let record = fs::read_to_string(restart.file()).unwrap();
+            fs::write(restart.file(), &record[..record.len() - 2]).unwrap();
+        }),
+        ("longer", |restart| {
+            let record = fs::read_to_string(restart.file()).unwrap();
+            fs::write(restart.file(), record + "x").unwrap();
+        }),
+        ("not text", |restart| fs::write(restart.file(), [0xff; 5000]).unwrap()),
+        ("missing", |restart| fs::remove_file(restart.file()).unwrap()),
+        ("a folder", |restart| {
+            fs::remove_file(restart.file()).unwrap();
+            fs::create_dir(restart.file()).unwrap();
+        }),
+    ];
+    for (label, change) in before_stop {
+        let mut restart = Restart::new("before");
+        change(&mut restart);
+        restart.stop();
+        assert_eq!(restart.start().0, 1, "{label}");
+    }
+    for (label, change) in after_stop {
+        let mut restart = Restart::new("after");
+        restart.stop();
+        change(&mut restart);
+        assert_eq!(restart.start().0, 1, "{label}");
+    }
+}
+
+#[test]
+fn restart_reads_tables_if_any_line_of_the_record_differs() {
+    let lines = ["rulegen ", "boot ", "namespace ", "generation ", "table ip rulegen ", "sha256 "];
+    for line in lines {
+        let mut restart = Restart::new("lines");
+        restart.stop();
+        let record = fs::read_to_string(restart.file()).unwrap();
+        assert_eq!(record.lines().count(), lines.len());
+        let changed = record.replacen(line, &format!("{line}1"), 1);
+        assert_ne!(changed, record);
+        fs::write(restart.file(), changed).unwrap();
+        assert_eq!(restart.start().0, 1, "{line}");
+    }
+}
+
+#[test]
+fn agent_with_stale_clients_or_rejected_services_records_nothing() {
+    let mut restart = Restart::new("stale");
+    restart.bench.put_with(7, 0..2, "ClientIP");
+    restart.bench.sync();
+    restart.see_own_commit();
+    restart.bench.put_with(7, 0..1, "ClientIP");
+    restart.bench.sync();
+    restart.see_own_commit();
+    restart.stop();
+    assert!(!restart.file().exists());
+
+    let mut restart = Restart::new("rejected");
+    restart.bench.refuse(&[&[5]]);
+    restart.bench.put(5, 2);
+    restart.bench.sync();
+    restart.see_own_commit();
+    restart.stop();
+    assert!(!restart.file().exists());
 }
