@@ -20,6 +20,7 @@ mod affinity;
 mod agent;
 mod agent_alone;
 mod agent_conntrack;
+mod agent_drift;
 mod agent_iptables;
 mod agent_other_mode;
 mod agent_under_load;

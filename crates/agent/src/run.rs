@@ -257,7 +257,7 @@ fn open_backend(
             let record = folder.map(|folder| RecordFile::new(folder, &options.build));
             let (table, families) = (options.table.clone(), &options.families);
             let backend = Nftables::open(table, families, searches, record)?;
-            threads::watch_rules(&backend.tables(), queue.events.clone())?;
+            threads::watch_rules(&backend.tables(), backend.port(), queue.events.clone())?;
             let (clients, metrics_of_sets) = (queue.clients.clone(), Arc::clone(metrics));
             affinity::start(backend.tables(), to_search, clients, metrics_of_sets)?;
             if options.config.counts_connections {

@@ -23,13 +23,13 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
     Ok(())
 }
 
-/// Sends each commit that may affect these tables. No commit after the return is missed.
+/// Sends each commit, with its changes to these tables unless it is our own. No commit after the return is missed.
 ///
 /// # Errors
 /// The event subscription failed.
-pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], sink: Sink) -> Result<()> {
+pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], own_port: u32, sink: Sink) -> Result<()> {
     let tables = tables.to_vec();
-    let open = move || Watcher::open(&tables, Watcher::ROOM);
+    let open = move || Ok(Watcher::open(&tables, Watcher::ROOM)?.ignoring(own_port));
     tell_events(open, |watcher| watcher.next(None), sink)
 }
 

@@ -34,8 +34,7 @@ pub(crate) trait Backend: Send {
         usize::MAX
     }
 
-    /// Handles ruleset events. Returns changes by other programs; the next sync then does a full
-    /// resync.
+    /// Handles ruleset events. Returns changes by other programs, which the next sync repairs.
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift>;
 
     /// Deletes affinity entries of removed endpoints (nftables mode only).
@@ -85,6 +84,15 @@ pub(crate) struct WrittenOperations {
     pub(crate) bytes: usize,
     /// A summary for people, one per table.
     pub(crate) summary: Vec<String>,
+}
+
+impl WrittenOperations {
+    /// Adds what was written before.
+    fn add(&mut self, before: Self) {
+        self.operations += before.operations;
+        self.bytes += before.bytes;
+        self.summary.splice(0..0, before.summary);
+    }
 }
 
 /// Adds up the duration of each phase.

@@ -2,6 +2,7 @@
 
 mod record;
 mod stale_clients;
+mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc;
@@ -17,12 +18,15 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Set, Table, Transaction, Value};
+use rulegen_ruleset::nftables::{
+    Actual, Compared, Key, Name, Set, Table, TablePart, Transaction, Value, diff_compared,
+};
 
 use super::{
     Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
 };
 use stale_clients::StaleClients;
+use suspects::Suspects;
 
 pub(crate) use record::RecordFile;
 
@@ -41,10 +45,12 @@ pub(crate) struct Nftables<K = NfTables> {
     families: Vec<IpFamily>,
     /// The desired state, without the Services in quarantine.
     live: BTreeMap<IpFamily, LiveTable>,
-    /// Whether the tables in the kernel are known to equal `live`.
+    /// Whether the tables in the kernel are known to equal `live`, except for `suspects`.
     in_sync: bool,
-    /// The generation up to which all commits are known: those of other programs changed only other
-    /// tables.
+    /// The parts that other programs changed.
+    suspects: Suspects,
+    /// The generation up to which all commits are known. What other programs changed in our tables
+    /// is repaired or in `suspects`.
     known: Option<Generation>,
     /// The record of the tables, for the next start.
     record: Option<RecordFile>,
@@ -90,6 +96,7 @@ impl<K: Kernel> Nftables<K> {
             families: families.to_vec(),
             live: BTreeMap::new(),
             in_sync: false,
+            suspects: Suspects::default(),
             known: None,
             may_be_recorded: record.is_some(),
             record,
@@ -98,6 +105,11 @@ impl<K: Kernel> Nftables<K> {
             stale_clients: StaleClients::default(),
             searches,
         }
+    }
+
+    /// The netlink port of our commits, for a watcher.
+    pub(crate) fn port(&self) -> u32 {
+        self.kernel.port()
     }
 
     /// The names of the tables, for a watcher.
@@ -179,13 +191,15 @@ impl<K: Kernel> Nftables<K> {
 
     fn sync_at(&mut self, store: &ConfiguredStore, changes: &Changes, now: Instant) -> SyncResult {
         let mut watch = Stopwatch::default();
+        let repaired = self.repair(&mut watch);
         let begun = Instant::now();
         let patches = self.compile(store, changes);
         watch.add(Phase::Compile, begun.elapsed());
         if self.in_sync {
             match self.write(&patches, &mut watch) {
-                Ok(written) => {
+                Ok(mut written) => {
                     self.search_stale_clients(&patches);
+                    written.add(repaired);
                     let written = self.settle(store, &mut watch, Ok(written), now);
                     return SyncResult::new(watch, written);
                 }
@@ -201,6 +215,41 @@ impl<K: Kernel> Nftables<K> {
         let written = self.write_all(store, &mut watch, now);
         let written = self.settle(store, &mut watch, written, now);
         SyncResult { full: true, ..SyncResult::new(watch, written) }
+    }
+
+    /// Compares the parts of the tables that other programs changed, and writes the difference. If
+    /// that does not work, everything has to be read.
+    fn repair(&mut self, watch: &mut Stopwatch) -> WrittenOperations {
+        let suspects = std::mem::take(&mut self.suspects);
+        if !self.in_sync || suspects.is_empty() {
+            return WrittenOperations::default();
+        }
+        let parts = suspects.parts(|family| self.live.get(&family).map(LiveTable::table));
+        match parts.map(|parts| self.repair_parts(&parts, watch)) {
+            Some(Ok(Some(written))) => return written,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot repair only the changed parts, doing a full resync");
+            }
+            Some(Ok(None)) | None => {}
+        }
+        self.in_sync = false;
+        WrittenOperations::default()
+    }
+
+    fn repair_parts(
+        &mut self,
+        parts: &[TablePart],
+        watch: &mut Stopwatch,
+    ) -> Result<Option<WrittenOperations>, DataplaneError> {
+        let (generation, compared) =
+            watch.time(Phase::Read, || self.kernel.compare_parts(parts))?;
+        let Some(compared) = compared else { return Ok(None) };
+        let transactions: Vec<Transaction<'_>> = watch.time(Phase::Diff, || {
+            let pairs = compared.iter().zip(parts);
+            pairs.map(|(compared, part)| diff_compared(Some(compared), &part.wanted)).collect()
+        });
+        watch.time(Phase::Commit, || self.kernel.commit(Some(generation), &transactions))?;
+        Ok(Some(written(&self.kernel, &transactions)))
     }
 
     /// Records the result of a sync. After a success, retries the Services in quarantine.
@@ -360,8 +409,10 @@ impl<K: Kernel> Nftables<K> {
     /// Records the tables, if the kernel is known to have exactly the wanted ones. Stale clients have
     /// to be searched for at the next start.
     fn write_record(&mut self) {
-        let is_settled =
-            self.in_sync && self.quarantine.is_empty() && self.stale_clients.is_empty();
+        let is_settled = self.in_sync
+            && self.suspects.is_empty()
+            && self.quarantine.is_empty()
+            && self.stale_clients.is_empty();
         let Some((record, known)) = self.record.as_ref().zip(self.known) else { return };
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
         let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
@@ -378,7 +429,8 @@ impl<K: Kernel> Nftables<K> {
         }
     }
 
-    /// Takes note of a commit that changed none of our tables, or of an own one.
+    /// Takes note of a commit that is known: an own one, one that changed only other tables, or one
+    /// whose changes are suspects.
     fn follow_generation(&mut self, generation: Generation) {
         let Some(known) = self.known else { return };
         // Events of commits before the last comparison come after it.
@@ -439,20 +491,25 @@ impl<K: Kernel> Backend for Nftables<K> {
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
-        let drift: Vec<Drift> = events
-            .iter()
-            .filter_map(|event| match event {
-                Event::Lost => Some(Drift::unknown()),
+        let mut drift = Vec::new();
+        for event in events {
+            match event {
+                Event::Lost => {
+                    self.in_sync = false;
+                    drift.push(Drift::unknown());
+                }
                 Event::Commit(commit)
                     if commit.writer.port == self.kernel.port() || commit.changes.is_empty() =>
                 {
                     self.follow_generation(commit.generation);
-                    None
                 }
-                Event::Commit(commit) => Some(Drift::of(commit)),
-            })
-            .collect();
-        self.in_sync &= drift.is_empty();
+                Event::Commit(commit) => {
+                    self.follow_generation(commit.generation);
+                    self.in_sync &= self.suspects.add(commit);
+                    drift.push(Drift::of(commit));
+                }
+            }
+        }
         drift
     }
 
@@ -521,6 +578,11 @@ pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, DataplaneError>;
     /// The number of bytes that the last commit sent.
     fn last_bytes(&self) -> usize;
+    /// See [`NfTables::compare_parts`].
+    fn compare_parts(
+        &mut self,
+        parts: &[TablePart],
+    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError>;
     fn read_set(
         &mut self,
         family: IpFamily,
@@ -549,6 +611,13 @@ impl Kernel for NfTables {
 
     fn last_bytes(&self) -> usize {
         self.last_written().bytes
+    }
+
+    fn compare_parts(
+        &mut self,
+        parts: &[TablePart],
+    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+        self.compare_parts(parts)
     }
 
     fn read_set(

@@ -8,8 +8,8 @@ use rulegen_ruleset::dataplane::{
     Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation,
 };
 use rulegen_ruleset::nftables::{
-    Actual, ActualChain, ActualRule, Compared, Data, Element, Expression, Key, Name, Operation,
-    Set, Table, Transaction, Verdict, linearize,
+    Actual, ActualChain, ActualRule, Compared, Data, Element, ElementsInQuestion, Expression, Key,
+    Name, Operation, Set, Table, TablePart, Transaction, Verdict, linearize,
 };
 
 type Tables = BTreeMap<(IpFamily, Name), Actual>;
@@ -29,6 +29,8 @@ pub(crate) struct FakeKernel {
     pub(crate) refuses_all: Option<RefusalReason>,
     /// The number of reads of tables with their elements.
     pub(crate) reads: usize,
+    /// The number of reads of parts of tables.
+    pub(crate) partial_reads: usize,
     /// The numbers of commits and of validations (dry runs).
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
@@ -116,7 +118,7 @@ impl Dataplane for FakeKernel {
             _ => None,
         };
         self.carry_out(transactions, failing).map_err(DataplaneError::Refused)?;
-        self.generation += 1;
+        self.generation += u32::from(!transactions.iter().all(Transaction::is_empty));
         if fault == Some(Fault::AnswerLost) { Err(DataplaneError::Lost) } else { Ok(()) }
     }
 
@@ -158,6 +160,30 @@ pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
 }
 
 impl FakeKernel {
+    /// The part of a table in the kernel; `None` if it cannot be compared alone.
+    pub(crate) fn compare_part(&self, part: &TablePart) -> Option<Compared> {
+        let TablePart { wanted, has_chains, elements } = part;
+        let mut actual = self.tables.get(&(wanted.family, wanted.name.clone()))?.clone();
+        if !has_chains {
+            actual.chains.clear();
+        }
+        actual.sets.retain(|name, _| wanted.sets.contains_key(name));
+        for (name, wanted) in &wanted.sets {
+            let set = actual.sets.get_mut(name)?.as_mut()?;
+            if set.shape() != wanted.shape() {
+                return None;
+            }
+            match elements.get(name) {
+                None => set.elements.clear(),
+                Some(ElementsInQuestion::Keys(keys)) => {
+                    set.elements.retain(|key, _| keys.contains(key));
+                }
+                Some(ElementsInQuestion::All) => {}
+            }
+        }
+        actual.foreign.is_empty().then(|| Compared::new(actual, wanted))
+    }
+
     fn flush(&mut self) {
         self.tables.clear();
         self.generation += 1;

@@ -60,7 +60,13 @@ mod tests {
     fn commit(generation: u32, pid: u32) -> Commit {
         let writer = Writer { pid, program: "iptables-nft-re".to_owned(), ..Writer::default() };
         let (generation, changes) = (Generation(generation), Vec::new());
-        Commit { generation, writer, changes, chains: TouchedChains::default() }
+        Commit {
+            generation,
+            writer,
+            changes,
+            chains: TouchedChains::default(),
+            elements: Default::default(),
+        }
     }
 
     fn noted(before: u32, after: u32, commits: usize) -> OwnCommits {

@@ -113,6 +113,24 @@ fn key_after(mut key: Vec<u8>) -> Option<Vec<u8>> {
     None
 }
 
+/// A key as the kernel stores it. Only its set tells what it means.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RawKey(pub(super) Vec<u8>);
+
+impl From<&Key> for RawKey {
+    fn from(key: &Key) -> Self {
+        Self(first(key))
+    }
+}
+
+impl RawKey {
+    /// The key in a set of this family; `None` if the set cannot have it. Networks are single
+    /// addresses: the start of the network.
+    pub fn decode(&self, family: IpFamily, set: &Set) -> Option<Key> {
+        Reader::new(family, set).key(&self.0, &self.0)
+    }
+}
+
 /// Decoder of the elements of one set.
 pub(super) struct Reader<'a> {
     family: IpFamily,

@@ -40,9 +40,12 @@ use std::time::{Duration, Instant};
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::RefusalReason;
-use rulegen_ruleset::nftables::{Actual, Compared, Key, Name, Operation, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{
+    Actual, Compared, Key, Name, Operation, Set, Table, TablePart, Transaction,
+};
 
 pub use counted::Counted;
+pub use element::RawKey;
 pub use feature::Missing;
 pub use fill::SetFill;
 pub use nat_base_chains::NatBaseChain;
@@ -53,8 +56,8 @@ pub use rulegen_ruleset::dataplane::{
     isolate, reconcile, reconcile_if,
 };
 pub use watch::{
-    ChangeKind, Commit, Event, ObjectKind, TableChange, TouchedChain, TouchedChains, Watcher,
-    Writer,
+    ChangeKind, Commit, Event, ObjectKind, TableChange, TouchedChain, TouchedChains,
+    TouchedElements, TouchedSet, Watcher, Writer,
 };
 
 use batch::Batch;
@@ -199,6 +202,18 @@ impl NfTables {
         each: impl FnMut(Key),
     ) -> Result<Reading, DataplaneError> {
         read::keys(&mut self.socket, family, table, (name, set), each)
+    }
+
+    /// Reads parts of tables to compare them, all at one generation. `None` if one cannot be compared
+    /// alone: its table or a set is missing or is another, or an element is foreign.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
+    pub fn compare_parts(
+        &mut self,
+        parts: &[TablePart],
+    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+        self.at_one_generation(|socket| parts.iter().map(|part| read::part(socket, part)).collect())
     }
 
     /// Reads one set of a table with its elements. `None` if it does not exist, or rulegen does not

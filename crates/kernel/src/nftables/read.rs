@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
-    Actual, ActualRule, Compared, Differences, ElementComparison, Key, Name, Rule, Set, Statement,
-    Table,
+    Actual, ActualRule, Compared, Differences, ElementComparison, ElementsInQuestion, Key, Name,
+    Rule, Set, Statement, Table, TablePart,
 };
 
 use super::by_key::{Answer, Elements};
@@ -117,6 +117,48 @@ pub(super) fn compared(
     let Some(mut reader) = reader else { return Ok(None) };
     let differences = reader.differences(wanted, reads_counts)?;
     Ok(Some(Compared { actual: reader.actual, differences }))
+}
+
+/// Reads a part of a table to compare it. `Ok(None)` if the part cannot be compared alone: the table
+/// or a set is missing, is another, or has a foreign element.
+pub(super) fn part(
+    socket: &mut NfTablesSocket,
+    part: &TablePart,
+) -> Result<Option<Compared>, Interrupted> {
+    let TablePart { wanted, has_chains, elements } = part;
+    let Some(found) = find(socket, wanted.family, &wanted.name)? else { return Ok(None) };
+    let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
+    let mut reader = Reader { socket, family: wanted.family, table: &wanted.name, actual };
+    if *has_chains {
+        reader.chains()?;
+        reader.rules()?;
+    }
+    let EmptySets { mut sets, .. } = reader.empty_sets(TableOwner::Rulegen)?;
+    let mut differences = BTreeMap::new();
+    for (name, wanted) in &wanted.sets {
+        let Some(Some(mut set)) = sets.remove(name) else { return Ok(None) };
+        if set.shape() != wanted.shape() {
+            return Ok(None);
+        }
+        match elements.get(name) {
+            None => drop(differences.insert(name.clone(), Differences::new())),
+            Some(ElementsInQuestion::All) => {
+                if !reader.elements(name, &mut set)? {
+                    return Ok(None);
+                }
+            }
+            Some(ElementsInQuestion::Keys(keys)) => {
+                let keys: Vec<&Key> = keys.iter().collect();
+                let Some(found) = reader.compare_keys((name, wanted), &keys)? else {
+                    return Ok(None);
+                };
+                differences.insert(name.clone(), found);
+            }
+        }
+        reader.actual.sets.insert(name.clone(), Some(set));
+    }
+    let is_ours = reader.actual.foreign.is_empty();
+    Ok(is_ours.then_some(Compared { actual: reader.actual, differences }))
 }
 
 /// Reads one set of a table. `Ok(None)` if it does not exist, or rulegen does not make such sets.
@@ -476,6 +518,26 @@ impl<'a> Reader<'a> {
                 is_ours &= read.is_some_and(|read| read.iter().all(Option::is_some));
             },
         )?;
+        Ok(is_ours.then(|| comparison.finish()))
+    }
+
+    /// Compares the elements of these keys with the wanted ones; `None` if one is foreign.
+    fn compare_keys(
+        &mut self,
+        (name, wanted): (&Name, &Set),
+        keys: &[&Key],
+    ) -> Result<Option<Differences>, Interrupted> {
+        let elements = Elements { family: self.family, table: self.table, name, set: wanted };
+        let mut comparison = ElementComparison::new(wanted);
+        let mut is_ours = true;
+        elements.request(self.socket, keys, |answer| {
+            match answer {
+                Answer::Found(key, element) => comparison.found(key, element),
+                Answer::Foreign => is_ours = false,
+                Answer::Missing => {}
+            }
+            is_ours
+        })?;
         Ok(is_ours.then(|| comparison.finish()))
     }
 

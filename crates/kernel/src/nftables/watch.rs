@@ -1,6 +1,6 @@
 //! Watches commits to the ruleset by any program.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::batch::message_type;
+use super::element::RawKey;
 use super::socket::NfTablesSocket;
 use super::{DataplaneError, Generation, attribute, family};
 use rulegen_os::process::Process;
@@ -19,6 +20,8 @@ pub struct Watcher {
     tables: Vec<(IpFamily, Name)>,
     /// Filter for chains, by name.
     concerns: fn(&str) -> bool,
+    /// Port ID of a socket whose changes are not decoded.
+    ignored: Option<u32>,
     /// Changes to our tables by the commit that is being received.
     pending: Notification,
 }
@@ -44,6 +47,8 @@ pub struct Commit {
     pub changes: Vec<TableChange>,
     /// Chains of the watched tables that it changed.
     pub chains: TouchedChains,
+    /// Elements of the watched tables that it changed.
+    pub elements: TouchedElements,
 }
 
 impl Commit {
@@ -52,6 +57,9 @@ impl Commit {
 
     /// Maximum number of chains listed for a commit.
     pub const MAX_CHAINS: usize = 10_000;
+
+    /// Maximum number of elements listed for a commit.
+    pub const MAX_ELEMENTS: usize = 10_000;
 }
 
 /// A change to a watched table.
@@ -144,6 +152,59 @@ impl TouchedChains {
     }
 }
 
+/// A set by family, table and name.
+pub type TouchedSet = (IpFamily, String, String);
+
+/// Elements that a commit added or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TouchedElements {
+    /// Exactly these, by set.
+    These(BTreeMap<TouchedSet, BTreeSet<RawKey>>),
+    /// Any: a table or set itself changed, an element without a key (`*` in nft) did, or more than
+    /// [`Commit::MAX_ELEMENTS`] elements.
+    Any,
+}
+
+impl Default for TouchedElements {
+    fn default() -> Self {
+        Self::These(BTreeMap::new())
+    }
+}
+
+impl TouchedElements {
+    fn add(&mut self, change: &TableChange, message: &[u8]) {
+        let Self::These(sets) = self else { return };
+        match (change.object, &change.name) {
+            (ObjectKind::Chain | ObjectKind::Rule, Some(_)) => {}
+            (ObjectKind::Element, Some(name)) => {
+                let set = (change.family, change.table.clone(), name.clone());
+                let known = sets.entry(set).or_default();
+                let Some(keys) = keys(message) else { return *self = Self::Any };
+                known.extend(keys);
+                let count: usize = sets.values().map(BTreeSet::len).sum();
+                if count > Commit::MAX_ELEMENTS {
+                    *self = Self::Any;
+                }
+            }
+            _ => *self = Self::Any,
+        }
+    }
+}
+
+/// The keys of the elements in a message; `None` if one has no key.
+fn keys(message: &[u8]) -> Option<Vec<RawKey>> {
+    // NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_KEY and NFTA_DATA_VALUE.
+    const ELEMENTS: u16 = 3;
+    const KEY: u16 = 1;
+    const VALUE: u16 = 1;
+    let find = |nested, wanted| {
+        attribute::each(nested).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    };
+    let elements = attribute::each(attribute::find(message, ELEMENTS)?);
+    let key = |(_, element)| Some(RawKey(find(find(element, KEY)?, VALUE)?.to_vec()));
+    elements.map(key).collect()
+}
+
 /// Author of a commit. The kernel reports the thread; this is its process, if /proc still shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
@@ -175,13 +236,15 @@ impl Writer {
 struct Notification {
     changes: Vec<TableChange>,
     chains: TouchedChains,
+    elements: TouchedElements,
 }
 
 impl Notification {
     /// Adds a change. A change of a table comes first, because it covers the others; duplicates are
     /// skipped.
-    fn add(&mut self, change: TableChange) {
+    fn add(&mut self, change: TableChange, message: &[u8]) {
         self.chains.add(&change);
+        self.elements.add(&change, message);
         let changes = &mut self.changes;
         if change.object == ObjectKind::Table {
             changes.insert(0, change);
@@ -197,12 +260,12 @@ impl Notification {
         let generation = Generation(attribute::be32(message, 1)?);
         let thread = attribute::be32(message, 2).unwrap_or_default();
         let name = attribute::text(message, 3).unwrap_or_default();
-        let Self { changes, chains } = self;
+        let Self { changes, chains, elements } = self;
         let writer = match changes.is_empty() {
             true => Writer { pid: thread, program: name, is_thread: true, port },
             false => Writer::of_thread(thread, name, port),
         };
-        Some(Commit { generation, writer, changes, chains })
+        Some(Commit { generation, writer, changes, chains, elements })
     }
 }
 
@@ -223,6 +286,7 @@ impl Watcher {
             socket,
             tables: tables.to_vec(),
             concerns: |_| true,
+            ignored: None,
             pending: Notification::default(),
         })
     }
@@ -231,6 +295,13 @@ impl Watcher {
     #[must_use]
     pub fn of_chains(self, concerns: fn(&str) -> bool) -> Self {
         Self { concerns, ..self }
+    }
+
+    /// Does not decode the changes by the socket with this port ID. Its commits are reported without
+    /// changes.
+    #[must_use]
+    pub fn ignoring(self, port: u32) -> Self {
+        Self { ignored: Some(port), ..self }
     }
 
     /// Waits for the next events; empty on timeout. Waits without limit if `patience` is `None`.
@@ -251,13 +322,15 @@ impl Watcher {
         &mut self,
         patience: Option<Duration>,
     ) -> Result<(bool, Vec<Event>), DataplaneError> {
-        let Self { socket, tables, concerns, pending } = self;
+        let Self { socket, tables, concerns, ignored, pending } = self;
         let mut events = Vec::new();
         let received = socket.receive_event(patience, |message, kind, port| {
             if kind == message_type(libc::NFT_MSG_NEWGEN) {
                 events.extend(std::mem::take(pending).commit(message, port).map(Event::Commit));
-            } else if let Some(change) = change(tables, *concerns, message, kind) {
-                pending.add(change);
+            } else if *ignored != Some(port)
+                && let Some(change) = change(tables, *concerns, message, kind)
+            {
+                pending.add(change, message);
             }
         });
         match received {

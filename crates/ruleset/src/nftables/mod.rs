@@ -22,6 +22,7 @@ mod linearize;
 mod merge;
 mod name;
 mod nftrace;
+mod part;
 mod rule;
 mod set;
 mod stages;
@@ -46,6 +47,7 @@ pub use nftrace::{
     ChainId, HookPosition, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
     TraceTarget, TraceVerdict, TracedRule,
 };
+pub use part::{ElementsInQuestion, TablePart};
 pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Set};
 pub use stages::stages;

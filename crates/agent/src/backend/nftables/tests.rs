@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_kernel::nftables::{ChangeKind, Commit, ObjectKind, TableChange, Writer};
+use rulegen_kernel::nftables::{
+    ChangeKind, Commit, ObjectKind, RawKey, TableChange, TouchedChains, TouchedElements, Writer,
+};
 use rulegen_model::{Host, Kind, Object, StoreEvent};
 use rulegen_ruleset::dataplane::RefusalReason;
 use rulegen_ruleset::nftables::{self as nft, Element, Key};
@@ -36,6 +38,15 @@ impl Kernel for FakeKernel {
 
     fn last_bytes(&self) -> usize {
         0
+    }
+
+    fn compare_parts(
+        &mut self,
+        parts: &[TablePart],
+    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+        self.partial_reads += 1;
+        let compared = parts.iter().map(|part| self.compare_part(part)).collect();
+        Ok((Generation(self.generation), compared))
     }
 
     fn read_set(
@@ -453,7 +464,13 @@ impl Restart {
     fn see_commit(&mut self, port: u32, changes: Vec<TableChange>) {
         let generation = Generation(self.bench.backend.kernel.generation);
         let writer = Writer { port, ..Writer::default() };
-        let commit = Commit { generation, writer, changes, chains: Default::default() };
+        let commit = Commit {
+            generation,
+            writer,
+            changes,
+            chains: Default::default(),
+            elements: Default::default(),
+        };
         self.bench.backend.on_ruleset_events(&[Event::Commit(commit)]);
     }
 
@@ -607,4 +624,182 @@ fn agent_with_stale_clients_or_rejected_services_records_nothing() {
     restart.see_own_commit();
     restart.stop();
     assert!(!restart.file().exists());
+}
+
+const TABLE: (IpFamily, &str) = (IpFamily::Ipv4, "rulegen");
+
+/// The table in the kernel.
+fn table(kernel: &mut FakeKernel) -> &mut Actual {
+    kernel.tables.get_mut(&(TABLE.0, TABLE.1.into())).unwrap()
+}
+
+fn set_of<'a>(kernel: &'a mut FakeKernel, name: &str) -> &'a mut Set {
+    table(kernel).sets.get_mut(&Name::from(name)).unwrap().as_mut().unwrap()
+}
+
+/// The event of a commit that changed these chains, and elements of these keys.
+fn foreign_commit(generation: u32, chains: &[&str], keys: &[(&str, &Key)]) -> Event {
+    let (family, table) = TABLE;
+    let name = |name: &str| (family, table.to_owned(), name.to_owned());
+    let mut elements: BTreeMap<_, BTreeSet<RawKey>> = BTreeMap::new();
+    for (set, key) in keys {
+        elements.entry(name(set)).or_default().insert(RawKey::from(*key));
+    }
+    let (kind, object) = (ChangeKind::Changed, ObjectKind::Other);
+    let change = TableChange { kind, object, family, table: table.to_owned(), name: None };
+    Event::Commit(Commit {
+        generation: Generation(generation),
+        writer: Writer { port: 99, ..Writer::default() },
+        changes: vec![change],
+        chains: TouchedChains::These(chains.iter().map(|chain| name(chain)).collect()),
+        elements: TouchedElements::These(elements),
+    })
+}
+
+/// Another program changes the kernel. Returns the event.
+type Drifting = fn(&mut FakeKernel) -> Event;
+
+const DRIFTS: [(&str, Drifting); 7] = [
+    ("an element is deleted", |kernel| {
+        let key = set_of(kernel, "services").elements.pop_first().unwrap().0;
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("services", &key)])
+    }),
+    ("an element is changed", |kernel| {
+        let set = set_of(kernel, "endpoints");
+        let key = set.elements.first_key_value().unwrap().0.clone();
+        set.elements.first_entry().unwrap().get_mut().comment = Some("other".into());
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("endpoints", &key)])
+    }),
+    ("an element is added", |kernel| {
+        let key = Key::from([nft::Value::Address([192, 0, 2, 1].into()); 2]);
+        set_of(kernel, "hairpins").elements.insert(key.clone(), Element::default());
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("hairpins", &key)])
+    }),
+    ("an element is replaced by another", |kernel| {
+        let gone = set_of(kernel, "hairpins").elements.pop_first().unwrap().0;
+        let key = Key::from([nft::Value::Address([192, 0, 2, 1].into()); 2]);
+        set_of(kernel, "hairpins").elements.insert(key.clone(), Element::default());
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("hairpins", &gone), ("hairpins", &key)])
+    }),
+    ("a rule is deleted", |kernel| {
+        let (name, chain) = table(kernel).chains.iter_mut().next().unwrap();
+        let name = name.to_string();
+        chain.as_mut().unwrap().rules.clear();
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[&name], &[])
+    }),
+    ("a chain is added", |kernel| {
+        table(kernel).chains.insert("mine".into(), Some(Default::default()));
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &["mine"], &[])
+    }),
+    ("nothing is left of the change", |kernel| {
+        let key = set_of(kernel, "services").elements.first_key_value().unwrap().0.clone();
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &["services"], &[("services", &key)])
+    }),
+];
+
+#[test]
+fn drift_reads_only_the_parts_that_the_event_names() {
+    for (label, drifting) in DRIFTS {
+        for is_pending in [false, true] {
+            let mut bench = Bench::new(0..20);
+            bench.sync();
+            let kernel = &mut bench.backend.kernel;
+            (kernel.reads, kernel.partial_reads) = (0, 0);
+            let event = drifting(kernel);
+            assert_eq!(bench.backend.on_ruleset_events(&[event]).len(), 1);
+            // A change of the same Services that were damaged comes at the same time.
+            if is_pending {
+                (0..3).for_each(|n| bench.put(n, 3));
+            }
+            bench.sync();
+            let kernel = &bench.backend.kernel;
+            assert_eq!((kernel.reads, kernel.partial_reads), (0, 1), "{label}");
+            bench.holds_all_but(&[]);
+        }
+    }
+}
+
+#[test]
+fn drift_that_may_be_anywhere_reads_everything() {
+    let table_gone: Drifting = |kernel| {
+        kernel.tables.clear();
+        kernel.generation += 1;
+        let mut event = foreign_commit(kernel.generation, &[], &[]);
+        if let Event::Commit(commit) = &mut event {
+            (commit.chains, commit.elements) = (TouchedChains::Any, TouchedElements::Any);
+        }
+        event
+    };
+    let set_gone: Drifting = |kernel| {
+        table(kernel).sets.insert("hairpins".into(), None);
+        kernel.generation += 1;
+        let mut event = foreign_commit(kernel.generation, &[], &[]);
+        if let Event::Commit(commit) = &mut event {
+            commit.elements = TouchedElements::Any;
+        }
+        event
+    };
+    let lost: Drifting = |kernel| {
+        set_of(kernel, "services").elements.pop_first();
+        kernel.generation += 1;
+        Event::Lost
+    };
+    // The key of another set.
+    let undecodable: Drifting = |kernel| {
+        let key = Key::from([nft::Value::Port(1)]);
+        set_of(kernel, "services").elements.pop_first();
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("services", &key)])
+    };
+    let other_set: Drifting = |kernel| {
+        let key = Key::from([nft::Value::Port(1)]);
+        kernel.generation += 1;
+        foreign_commit(kernel.generation, &[], &[("theirs", &key)])
+    };
+    let drifts = [table_gone, set_gone, lost, undecodable, other_set];
+    for (number, drifting) in drifts.into_iter().enumerate() {
+        let mut bench = Bench::new(0..20);
+        bench.sync();
+        bench.backend.kernel.reads = 0;
+        let event = drifting(&mut bench.backend.kernel);
+        bench.backend.on_ruleset_events(&[event]);
+        bench.sync();
+        assert_eq!(bench.backend.kernel.reads, 1, "{number}");
+        bench.holds_all_but(&[]);
+    }
+}
+
+#[test]
+fn drift_whose_repair_is_overtaken_reads_everything() {
+    let mut bench = Bench::new(0..20);
+    bench.sync();
+    let event = DRIFTS[0].1(&mut bench.backend.kernel);
+    bench.backend.on_ruleset_events(&[event]);
+    let kernel = &mut bench.backend.kernel;
+    kernel.reads = 0;
+    kernel.faults = vec![None, None, Some(fake_kernel::Fault::Overtaken)];
+    bench.sync();
+    assert_eq!(bench.backend.kernel.reads, 1);
+    bench.holds_all_but(&[]);
+}
+
+#[test]
+fn restart_after_a_repaired_drift_reads_nothing() {
+    let mut restart = Restart::new("drift");
+    let event = DRIFTS[0].1(&mut restart.bench.backend.kernel);
+    restart.bench.backend.on_ruleset_events(&[event]);
+    // Not yet repaired.
+    restart.stop();
+    assert!(!restart.file().exists());
+    restart.bench.sync();
+    restart.see_own_commit();
+    restart.stop();
+    assert_eq!(restart.start(), (0, 0));
 }
