@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,13 +93,16 @@ impl Node {
     pub(crate) fn start_with_log(&mut self, flags: &str, log: Stdio) {
         assert!(self.agent.is_none(), "one agent at a time");
         let (name, kubeconfig) = (&self.space.name, &self.kubeconfig);
-        // Settings of the whole machine are left alone.
+        // Settings of the whole machine are left alone, and /run/rulegen.
+        let state = Path::new(kubeconfig).with_file_name("state");
         let arguments = format!(
             "netns exec {name} setpriv --pdeathsig KILL {} agent \
              --kubeconfig {kubeconfig} --hostname-override {NODE} --proxy-mode nftables \
              --healthz-bind-address 127.0.0.1:{HEALTH_PORT} \
-             --conntrack-max-per-core 0 --conntrack-min 0 --oom-score-adj 0 -v 2 {flags}",
-            env!("CARGO_BIN_EXE_rulegen")
+             --conntrack-max-per-core 0 --conntrack-min 0 --oom-score-adj 0 -v 2 \
+             --state-dir {} {flags}",
+            env!("CARGO_BIN_EXE_rulegen"),
+            state.display()
         );
         // `ip` and `setpriv` become the program: their process is the agent's. It dies with the
         // thread that started it, also if no destructor runs.

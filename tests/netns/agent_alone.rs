@@ -148,9 +148,10 @@ fn manifests_and_config_file_are_polled_without_inotify() {
         let script = format!(
             "ip link set lo up; echo {instances} > /proc/sys/user/max_inotify_instances; \
              exec {} agent --manifests {} --config {config_file} --hostname-override node-1 \
-             --oom-score-adj 0 --conntrack-max-per-core 0 -v 2",
+             --oom-score-adj 0 --conntrack-max-per-core 0 -v 2 --state-dir {}",
             env!("CARGO_BIN_EXE_rulegen"),
             manifests.path.display(),
+            log.with_file_name("state").display(),
         );
         let child = Command::new("unshare")
             .args(["-Urn", "sh", "-c", &script])

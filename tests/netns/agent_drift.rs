@@ -75,13 +75,11 @@ fn drift_of_elements_and_rules_is_repaired_without_a_full_resync() {
 fn restart_of_an_agent_reads_the_tables_only_if_they_may_have_changed() {
     let namespace = Namespace::new("record");
     let manifests = Manifests::new(&namespace);
-    let state = namespace.folder("state");
-    let flags = format!("--state-dir {}", state.display());
     let all: String = (1..50).map(|n| service(n, &[&format!("10.1.0.{n}")])).collect();
     manifests.put("all.yaml", &all);
     let restart = |damage: &dyn Fn()| -> (bool, Vec<String>) {
         damage();
-        let mut agent = Agent::start(&namespace, &manifests, &format!("{flags} -v4"));
+        let mut agent = Agent::start(&namespace, &manifests, "-v4");
         agent.wait_for_log("full=true");
         let is_read = !agent.log().contains("the kernel has the recorded tables");
         let listed = listed(&namespace);
@@ -95,7 +93,7 @@ fn restart_of_an_agent_reads_the_tables_only_if_they_may_have_changed() {
         let namespace = &namespace;
         Box::new(move || drop(namespace.run(&format!("nft '{command}'"))))
     };
-    let record = state.join("nftables");
+    let record = manifests.path.with_file_name("state").join("nftables");
     let edit = |from: &'static str, to: &'static str| -> Box<dyn Fn()> {
         let record = record.clone();
         Box::new(move || {

@@ -154,6 +154,8 @@ impl<'a> Agent<'a> {
         let log = PathBuf::from(namespace.lock_file()).with_file_name("agent.log");
         // The log of a failed test should show what the agent did.
         let verbosity = if flags.contains("-v") { "" } else { "-v2" };
+        // /run/rulegen belongs to the machine.
+        let state = log.with_file_name("state");
         let child = Command::new("ip")
             .args(["netns", "exec", &namespace.name])
             .args(runner.split_whitespace())
@@ -162,6 +164,8 @@ impl<'a> Agent<'a> {
             .arg(&manifests.path)
             .args(flags.split_whitespace())
             .args(NO_GLOBAL_SETTINGS.split(' '))
+            .arg("--state-dir")
+            .arg(state)
             .args(verbosity.split_whitespace())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

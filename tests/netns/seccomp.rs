@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,22 +16,26 @@ use crate::running_agent::{HEALTH_PORT, Manifests, eventually, get, service};
 
 #[test]
 fn seccomp_profile_allows_agent_in_nftables_mode() {
-    agent_works_under_profile("seccomp-nft", "--proxy-mode nftables");
+    let (_space, state) = agent_works_under_profile("seccomp-nft", "--proxy-mode nftables");
+    assert!(state.join("nftables").exists(), "no record of the tables");
 }
 
 #[test]
 fn seccomp_profile_allows_agent_in_iptables_mode() {
     let flags = "--proxy-mode iptables --iptables-variant nft";
-    agent_works_under_profile("seccomp-iptables", flags);
+    let _ = agent_works_under_profile("seccomp-iptables", flags);
 }
 
-/// First sync, change, repair, health check, and a clean exit.
-fn agent_works_under_profile(label: &str, flags: &str) {
+/// First sync, change, repair, health check, and a clean exit. Returns the namespace with the folder
+/// of the agent's state.
+fn agent_works_under_profile(label: &str, flags: &str) -> (Namespace, PathBuf) {
     let space = Namespace::new(label);
     let manifests = Manifests::new(&space);
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
     let log = space.file("agent.log", "");
-    let mut agent = start(&space, &manifests, flags, &log);
+    let state = manifests.path.with_file_name("state");
+    let flags = format!("{flags} --state-dir {}", state.display());
+    let mut agent = start(&space, &manifests, &flags, &log);
     let log_text = || fs::read_to_string(&log).unwrap();
     let rules = || space.run("nft list ruleset");
     eventually("the first Service has rules", || rules().contains("10.96.1.1"));
@@ -50,6 +55,7 @@ fn agent_works_under_profile(label: &str, flags: &str) {
     for text in ["Function not implemented", "os error 38", "ERROR"] {
         assert!(!log_text().contains(text), "{text}:\n{}", log_text());
     }
+    (space, state)
 }
 
 struct Agent(Child);
