@@ -1,5 +1,5 @@
-//! The agent with an API server: time from a watch event to the kernel's commit, memory, start
-//! time.
+//! The agent with an API server: time from a watch event to the kernel's commit, CPU, memory, start
+//! time, and time to repair what another program changed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,15 +8,17 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rulegen_kernel::nftables::{Event, Generation, NfTables, Watcher};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
-use crate::cluster::ENDPOINTS;
+use crate::cluster::Size;
 use crate::namespace::Namespace;
-use crate::{percentile, rulegen, scratch};
+use crate::{median, percentile, rulegen, scratch};
 
 /// Number of timed changes of one endpoint.
 const CHANGES: usize = 200;
@@ -29,7 +31,7 @@ const FLOOD: Duration = Duration::from_secs(10);
 
 const LONG: Duration = Duration::from_secs(120);
 
-pub(crate) fn measure(text: &str) -> Value {
+pub(crate) fn measure(text: &str, size: Size) -> Value {
     let namespace = Namespace::new();
     namespace.run("ip link set lo up");
     let server =
@@ -37,7 +39,6 @@ pub(crate) fn measure(text: &str) -> Value {
     let mut cluster: Value = serde_json::from_str(text).unwrap();
     let items = cluster["items"].as_array_mut().unwrap();
     let slice = items.iter().find(|item| item["kind"] == "EndpointSlice").unwrap().clone();
-    let services = items.len() / 2;
     let slices: Vec<Value> =
         items.iter().filter(|item| item["kind"] == "EndpointSlice").cloned().collect();
     server.apply_many(std::mem::take(items));
@@ -49,19 +50,21 @@ pub(crate) fn measure(text: &str) -> Value {
 
     let (agent, first_start) = start(&namespace, &[]);
     let mut watcher = namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap());
+    let (begun, cpu) = (Instant::now(), cpu_seconds(&agent));
     let times: Vec<f64> =
         (0..CHANGES).map(|round| change(&server, &slice, round, &mut watcher)).collect();
+    let cpu_of_changes = (cpu_seconds(&agent) - cpu) / begun.elapsed().as_secs_f64();
     let memory = ["VmRSS:", "VmHWM:"].map(|field| kilobytes(&agent, field) / 1024.0);
     let pages = PAGES.map(|(name, path)| (name.to_owned(), json!(page(&namespace, path) * 1e3)));
     let memory_after_pages = kilobytes(&agent, "VmRSS:") / 1024.0;
-    stop(agent);
-    let before = generation(&namespace);
-    let (agent, again) = start(&namespace, &[]);
-    assert_eq!(generation(&namespace), before, "a restart wrote something");
+    let repairs = (0..DRIFTS).map(|round| repair_of_elements(&namespace, round, &mut watcher));
+    let few = median(&repairs.collect::<Vec<f64>>());
+    let flush = repair_of_flush(&namespace);
+    let (agent, unchanged) = unchanged_starts(&namespace, agent);
     let memory_of_flood = flood(&server, slices, &agent) / 1024.0;
-    stop(agent);
+    end(agent, Signal::SIGKILL);
     json!({
-        "services": services, "endpoints": services * ENDPOINTS,
+        "services": size.services, "endpoints": size.services * size.endpoints,
         "event_to_commit_milliseconds": {
             "p50": percentile(&times, 50) * 1e3, "p99": percentile(&times, 99) * 1e3,
         },
@@ -69,37 +72,156 @@ pub(crate) fn measure(text: &str) -> Value {
         "resident_megabytes_after_pages": memory_after_pages,
         "peak_megabytes_in_flood": memory_of_flood,
         "page_milliseconds": pages.into_iter().collect::<serde_json::Map<_, _>>(),
-        "first_start_seconds": first_start, "unchanged_start_seconds": again,
+        "cpu_percent_during_changes": cpu_of_changes * 100.0,
+        "repair_seconds": {"elements": few, "flush": flush},
+        "first_start_seconds": first_start,
+        "unchanged_start_seconds": {
+            "recorded": median(&unchanged.recorded), "by_key": median(&unchanged.by_key),
+        },
     })
+}
+
+/// Number of timed starts of each kind, and of repairs of a few elements.
+const STARTS: usize = 3;
+const DRIFTS: usize = 9;
+
+/// Seconds of starts with unchanged rules.
+#[derive(Default)]
+struct UnchangedStarts {
+    /// The last agent was terminated and left a record of its tables.
+    recorded: Vec<f64>,
+    /// The last agent was killed, so the tables are read.
+    by_key: Vec<f64>,
+}
+
+fn unchanged_starts(namespace: &Namespace, mut agent: Child) -> (Child, UnchangedStarts) {
+    let mut starts = UnchangedStarts::default();
+    let before = generation(namespace);
+    // The first kind last: a record is of no use to the agent after a killed one.
+    for (signal, times) in
+        [(Signal::SIGKILL, &mut starts.by_key), (Signal::SIGTERM, &mut starts.recorded)]
+    {
+        for _ in 0..STARTS {
+            end(agent, signal);
+            if signal == Signal::SIGKILL {
+                let _ = fs::remove_dir_all(scratch().join("state"));
+            }
+            let (started, time) = start(namespace, &[]);
+            agent = started;
+            times.push(time);
+        }
+    }
+    assert_eq!(generation(namespace), before, "a restart wrote something");
+    (agent, starts)
+}
+
+/// Another program deletes and adds a few elements. Returns the seconds until the commit that repairs
+/// them.
+fn repair_of_elements(namespace: &Namespace, round: usize, watcher: &mut Watcher) -> f64 {
+    thread::sleep(QUIET);
+    while !watcher.next(Some(Duration::from_millis(1))).unwrap().is_empty() {}
+    let keys: Vec<String> =
+        (0..5).map(|n| format!("10.96.0.{} . tcp . 80", n + 10 * round)).collect();
+    let foreign = format!("10.250.0.{round} . 10.250.0.{round}");
+    let begun = Instant::now();
+    namespace.run(&format!(
+        "nft 'delete element ip rulegen services {{ {} }}; \
+         add element ip rulegen hairpins {{ {foreign} }}'",
+        keys.join(", ")
+    ));
+    loop {
+        let events = watcher.next(Some(LONG)).unwrap();
+        assert!(!events.is_empty(), "the elements were not repaired");
+        let is_repair = |event: &Event| match event {
+            Event::Commit(commit) => !commit.changes.is_empty() && commit.writer.program != "nft",
+            Event::Lost => panic!("events were lost"),
+        };
+        if events.iter().any(is_repair) {
+            let time = begun.elapsed().as_secs_f64();
+            assert!(namespace.inside(|| is_whole(&keys, &foreign)), "not all was repaired");
+            return time;
+        }
+    }
+}
+
+/// True if these frontends have elements and the foreign pair has none.
+fn is_whole(frontends: &[String], foreign: &str) -> bool {
+    let get = |set: &str, key: &str| {
+        let element = format!("{{ {key} }}");
+        let get = ["get", "element", "ip", "rulegen", set, &element];
+        Command::new("nft").args(get).output().unwrap().status.success()
+    };
+    frontends.iter().all(|key| get("services", key)) && !get("hairpins", foreign)
+}
+
+/// Another program deletes the whole ruleset. Returns the seconds until the agent has repaired it.
+fn repair_of_flush(namespace: &Namespace) -> f64 {
+    let repairs = || namespace.inside(|| metric("rulegen_drift_repairs_total"));
+    let before = repairs();
+    let begun = Instant::now();
+    namespace.run("nft flush ruleset");
+    while repairs() == before {
+        assert!(begun.elapsed() < LONG, "the flush was not repaired");
+        thread::sleep(Duration::from_millis(20));
+    }
+    begun.elapsed().as_secs_f64()
+}
+
+/// The value of a metric without labels.
+fn metric(name: &str) -> f64 {
+    let mut stream = TcpStream::connect("127.0.0.1:10249").unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.trim().parse().unwrap())
+}
+
+/// CPU time of the agent, user and system.
+fn cpu_seconds(agent: &Child) -> f64 {
+    // utime and stime of proc_pid_stat(5), in ticks of 10 ms, after the name in parentheses.
+    let stat = fs::read_to_string(format!("/proc/{}/stat", agent.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
 }
 
 pub(crate) fn print(rows: &[Value]) {
     println!("\nThe agent, nftables mode, with an API server on the same machine");
     println!(
-        "{:>9} {:>10} | {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>7} {:>9}",
+        "{:>9} {:>10} | {:>7} {:>7} {:>5} | {:>7} {:>7} {:>8} | {:>7} {:>8} {:>7} | {:>8} {:>7}",
         "services",
         "endpoints",
         "p50 ms",
         "p99 ms",
+        "CPU %",
         "RSS MB",
         "peak MB",
         "flood MB",
         "start s",
-        "unchanged"
+        "recorded",
+        "by key",
+        "repair s",
+        "flush s"
     );
     for row in rows.iter().map(|row| &row["agent"]).filter(|row| !row.is_null()) {
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
         println!(
-            "{:>9} {:>10} | {:>8.2} {:>8.2} | {:>8.1} {:>8.1} {:>8.1} | {:>7.2} {:>9.2}",
+            "{:>9} {:>10} | {:>7.2} {:>7.2} {:>5.1} | {:>7.1} {:>7.1} {:>8.1} | {:>7.2} {:>8.2} \
+             {:>7.2} | {:>8.3} {:>7.2}",
             row["services"].as_u64().unwrap_or_default(),
             row["endpoints"].as_u64().unwrap_or_default(),
             number(&row["event_to_commit_milliseconds"]["p50"]),
             number(&row["event_to_commit_milliseconds"]["p99"]),
+            number(&row["cpu_percent_during_changes"]),
             number(&row["resident_megabytes"]),
             number(&row["peak_megabytes"]),
             number(&row["peak_megabytes_in_flood"]),
             number(&row["first_start_seconds"]),
-            number(&row["unchanged_start_seconds"]),
+            number(&row["unchanged_start_seconds"]["recorded"]),
+            number(&row["unchanged_start_seconds"]["by_key"]),
+            number(&row["repair_seconds"]["elements"]),
+            number(&row["repair_seconds"]["flush"]),
         );
     }
     let rows: Vec<&Value> =
@@ -146,6 +268,8 @@ pub(crate) fn start(namespace: &Namespace, flags: &[&str]) -> (Child, f64) {
             "--kubeconfig",
         ])
         .arg(scratch().join("kubeconfig"))
+        .arg("--state-dir")
+        .arg(scratch().join("state"))
         .args(flags)
         .stderr(log)
         .stdout(Stdio::null())
@@ -235,7 +359,7 @@ fn kilobytes(agent: &Child, field: &str) -> f64 {
     line.split_ascii_whitespace().next().unwrap().parse().unwrap()
 }
 
-pub(crate) fn stop(mut agent: Child) {
-    agent.kill().unwrap();
+pub(crate) fn end(mut agent: Child, signal: Signal) {
+    kill(Pid::from_raw(agent.id().cast_signed()), signal).unwrap();
     agent.wait().unwrap();
 }

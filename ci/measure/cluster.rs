@@ -2,11 +2,25 @@
 
 use serde_json::{Value, json};
 
-/// Endpoints per Service.
-pub(crate) const ENDPOINTS: usize = 5;
+/// The size of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Number of Services.
+    pub(crate) services: usize,
+    /// Endpoints per Service.
+    pub(crate) endpoints: usize,
+}
+
+impl Size {
+    /// Like `10000`, with five endpoints per Service, or `100000x10`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (services, endpoints) = text.split_once('x').unwrap_or((text, "5"));
+        Some(Self { services: services.parse().ok()?, endpoints: endpoints.parse().ok()? })
+    }
+}
 
 /// A `List` as `kubectl get services,endpointslices -A -o json` prints it, without whitespace.
-pub(crate) fn cluster(services: usize) -> String {
+pub(crate) fn cluster(Size { services, endpoints }: Size) -> String {
     let ip =
         |net: usize, n: usize| format!("10.{}.{}.{}", net + (n >> 16), (n >> 8) & 255, n & 255);
     let service = |n: usize| {
@@ -25,7 +39,7 @@ pub(crate) fn cluster(services: usize) -> String {
     let slice = |n: usize| {
         let endpoint = |e: usize| {
             json!({
-                "addresses": [ip(128, n * ENDPOINTS + e)],
+                "addresses": [ip(128, n * endpoints + e)],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": format!("node-{}", (n + e) % 100),
             })
@@ -36,7 +50,7 @@ pub(crate) fn cluster(services: usize) -> String {
                 "name": format!("svc-{n}-abcde"), "namespace": format!("ns-{}", n % 50),
                 "labels": {"kubernetes.io/service-name": format!("svc-{n}")},
             },
-            "endpoints": (0..ENDPOINTS).map(endpoint).collect::<Vec<_>>(),
+            "endpoints": (0..endpoints).map(endpoint).collect::<Vec<_>>(),
             "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         })
     };

@@ -6,10 +6,11 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rulegen_model::{Kind, protobuf, read_object};
 use serde_json::{Value, json};
 
-use crate::agent::{start, stop};
+use crate::agent::{end, start};
 use crate::api_server::{ApiServer, protobuf as encoder};
 use crate::cluster::ENDPOINTS;
 use crate::namespace::Namespace;
@@ -60,7 +61,7 @@ fn of_agent(items: &[Value], content_type: &str) -> Value {
     }
     thread::sleep(QUIET);
     let changes = (server.sent() - list_bytes, cpu_seconds(&agent) - list_seconds);
-    stop(agent);
+    end(agent, Signal::SIGKILL);
     json!({
         "list_bytes": list_bytes, "first_sync_cpu_seconds": list_seconds,
         "changes_bytes": changes.0, "changes_cpu_seconds": changes.1,

@@ -35,7 +35,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use cluster::{ENDPOINTS, cluster};
+use cluster::{Size, cluster};
 
 const ROUNDS: usize = 9;
 
@@ -43,8 +43,9 @@ fn main() {
     let options: Vec<String> =
         std::env::args().skip(1).filter(|option| option != "--bench").collect();
     let is_json = options.iter().any(|option| option == "--json");
-    let sizes: Vec<usize> = options.iter().filter_map(|option| option.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![1_000, 10_000, 50_000] } else { sizes };
+    let sizes: Vec<Size> = options.iter().filter_map(|option| Size::parse(option)).collect();
+    let usual = [1_000, 10_000, 50_000].map(|services| Size { services, endpoints: 5 });
+    let sizes = if sizes.is_empty() { usual.to_vec() } else { sizes };
     let wants = |part: &str| {
         let is_part = |option: &&String| option.starts_with(|c: char| c.is_ascii_lowercase());
         let only: Vec<&String> = options.iter().filter(is_part).collect();
@@ -57,9 +58,10 @@ fn main() {
         sizes
     };
     let mut rows = Vec::new();
-    for services in sizes {
-        eprintln!("{services} services x {ENDPOINTS} endpoints …");
-        let text = cluster(services);
+    for size in sizes {
+        let Size { services, endpoints } = size;
+        eprintln!("{services} services x {endpoints} endpoints …");
+        let text = cluster(size);
         let file = scratch().join(format!("{services}.json"));
         fs::write(&file, &text).unwrap();
         let mut row = json!({"services": services, "json_megabytes": text.len() as f64 / 1e6});
@@ -70,7 +72,7 @@ fn main() {
             row["nftables"] = nftables::measure(&text, &file);
         }
         if wants("agent") {
-            row["agent"] = agent::measure(&text);
+            row["agent"] = agent::measure(&text, size);
         }
         if wants("encodings") {
             row["encodings"] = encodings::measure(&text);
