@@ -2,14 +2,17 @@
 //! cost is that of the elements, not their square.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rulegen_kernel::nftables::{Dataplane, NfTables, ReadCost, reconcile};
+use rulegen_kernel::nftables::{Dataplane, DataplaneError, NfTables, ReadCost, reconcile};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
-    Chain, Comment, Compared, Data, DataType, Element, Field, Key, Name, Set, Table, Value, Verdict,
+    Chain, Comment, Compared, Data, DataType, Element, Field, Key, Name, Operation, Set, Table,
+    Transaction, Value, Verdict,
 };
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, StopOnDrop};
 
 /// More than are dumped, and not a multiple of the elements per request.
 const ELEMENTS: u16 = 3001;
@@ -195,5 +198,105 @@ fn comparison_requests_elements_by_key_and_dumps_no_large_set() {
         namespace.run("nft flush map ip rulegen endpoints");
         let flushed = cost(&mut kernel);
         assert!(flushed.requests < by_key.requests + usize::from(ELEMENTS) + 12, "{flushed:?}");
+    });
+}
+
+/// Other programs commit to other tables all the time. That must not make a long comparison start
+/// again, but a commit to our table must.
+#[test]
+fn comparison_goes_on_during_commits_to_other_tables() {
+    let namespace = Namespace::new("comparison-busy");
+    let wanted = table();
+    let elements = 4 * usize::from(ELEMENTS);
+    namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, std::slice::from_ref(&wanted), |_| ()).unwrap();
+    });
+    let other = Name::from("other");
+    let of_others = Table { name: other.clone(), ..wanted.without_content() };
+    let commit_to_others = || {
+        let mut kernel = NfTables::open().unwrap();
+        for operation in [Operation::AddTable(&of_others), Operation::DeleteTable] {
+            let operations = vec![operation];
+            let transaction = Transaction { family: IpFamily::Ipv4, table: &other, operations };
+            kernel.commit(None, std::slice::from_ref(&transaction)).unwrap();
+        }
+    };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            namespace.inside(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    commit_to_others();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        });
+        let _stop = StopOnDrop(&stop);
+        namespace.inside(|| {
+            let mut kernel = NfTables::open().unwrap();
+            let (before, mut requested) = (kernel.generation().unwrap(), Vec::new());
+            for _ in 0..5 {
+                let cost = kernel.read_cost().found;
+                assert!(is_equal(&compare(&mut kernel, &wanted), &wanted));
+                requested.push(kernel.read_cost().found - cost);
+            }
+            let commits = kernel.generation().unwrap().0 - before.0;
+            assert!(commits >= 10, "only {commits} commits: nothing was tested");
+            // A short dump may be hit, and then all starts again.
+            let once = requested.iter().filter(|requested| **requested < 2 * elements).count();
+            assert!(once >= 3, "elements requested: {requested:?}");
+        });
+    });
+}
+
+/// The element that is requested first is deleted and added again, by one commit each. So the
+/// generation tells whether a comparison has to find it.
+#[test]
+fn comparison_starts_again_after_a_commit_to_its_table() {
+    let namespace = Namespace::new("comparison-changed");
+    let wanted = table();
+    let (name, set) = wanted.sets.first_key_value().unwrap();
+    let element = set.elements.first_key_value().unwrap();
+    namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, std::slice::from_ref(&wanted), |_| ()).unwrap();
+    });
+    let before = namespace.inside(|| NfTables::open().unwrap().generation().unwrap());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            namespace.inside(|| {
+                let mut kernel = NfTables::open().unwrap();
+                let table = &wanted.name;
+                let delete = Operation::DeleteElements(name, set, vec![element]);
+                let add = Operation::AddElements(name, set, vec![element]);
+                for (round, operation) in (0..).zip([delete, add].into_iter().cycle()) {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let operations = vec![operation];
+                    let transaction = Transaction { family: IpFamily::Ipv4, table, operations };
+                    kernel.commit(None, std::slice::from_ref(&transaction)).unwrap();
+                    // A comparison takes longer if other tests run.
+                    std::thread::sleep(Duration::from_millis(150 + 50 * round));
+                }
+            });
+        });
+        let _stop = StopOnDrop(&stop);
+        namespace.inside(|| {
+            let mut kernel = NfTables::open().unwrap();
+            let mut compared_rounds = 0;
+            while compared_rounds < 20 {
+                let (generation, compared) = match kernel.compare(&[&wanted]) {
+                    Err(DataplaneError::Busy { .. }) => continue,
+                    compared => compared.unwrap(),
+                };
+                compared_rounds += 1;
+                let compared = compared[0].as_ref().unwrap();
+                let has_element = (generation.0 - before.0) % 2 == 0;
+                assert_eq!(is_equal(compared, &wanted), has_element, "in round {compared_rounds}");
+            }
+        });
     });
 }

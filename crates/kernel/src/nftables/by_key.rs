@@ -8,6 +8,7 @@ use nftnl::nftnl_sys::{self as sys, libc};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Key, Name, Set};
 
+use super::as_wanted::is_as_wanted;
 use super::raw::{Aligned, RawElement};
 use super::set::{self, RawSet};
 use super::socket::NfTablesSocket;
@@ -29,10 +30,15 @@ pub(super) struct Elements<'a> {
     pub(super) set: &'a Set,
 }
 
+/// A key to request, with its wanted element.
+pub(super) type Requested<'a> = (&'a Key, Option<&'a Element>);
+
 /// An answer to a request.
 pub(super) enum Answer {
-    /// An element of the set.
-    Found(Key, Element),
+    /// The element that is wanted for this key.
+    AsWanted,
+    /// Another element.
+    Other(Key, Element),
     /// The set has an element of this key that rulegen would not make.
     Foreign,
     /// The set has no element of this key.
@@ -45,8 +51,8 @@ impl Elements<'_> {
     pub(super) fn request(
         &self,
         socket: &mut NfTablesSocket,
-        mut keys: &[&Key],
-        mut each: impl FnMut(Answer) -> bool,
+        mut keys: &[Requested<'_>],
+        mut each: impl FnMut(&Key, Answer) -> bool,
     ) -> Result<(), DataplaneError> {
         let mut size = MOST;
         while !keys.is_empty() {
@@ -58,7 +64,8 @@ impl Elements<'_> {
             let is_missing = found < some.len();
             size = if is_missing { 1 } else { (size * 2).min(MOST) };
             let missing = is_missing.then_some(Answer::Missing);
-            if !answers.into_iter().chain(missing).all(&mut each) {
+            let mut answers = some.iter().zip(answers.into_iter().chain(missing));
+            if !answers.all(|((key, _), answer)| each(key, answer)) {
                 return Ok(());
             }
             keys = keys.get(found + usize::from(is_missing)..).unwrap_or_default();
@@ -70,17 +77,20 @@ impl Elements<'_> {
     fn request_once(
         &self,
         socket: &mut NfTablesSocket,
-        keys: &[&Key],
+        keys: &[Requested<'_>],
     ) -> Result<Vec<Answer>, DataplaneError> {
         let elements = element::Reader::new(self.family, self.set);
-        let encoded = keys.iter().flat_map(|key| element::encode(self.set, key, None));
+        let encoded = keys.iter().flat_map(|(key, _)| element::encode(self.set, key, None));
         let mut answers = Vec::with_capacity(keys.len());
         self.ask(socket, encoded, |message| {
-            let read = RawSet::elements(message, |raw| elements.decode(&raw));
-            answers.extend(read.into_iter().flatten().map(|read| match read {
-                Ok((key, element)) => Answer::Found(key, element),
-                Err(element::Foreign) => Answer::Foreign,
-            }));
+            let is_as_wanted = match keys.get(answers.len()) {
+                Some((key, Some(element))) => is_as_wanted(message, self.set, key, element),
+                _ => false,
+            };
+            answers.push(match is_as_wanted {
+                true => Answer::AsWanted,
+                false => decoded(message, &elements),
+            });
         })?;
         Ok(answers)
     }
@@ -98,21 +108,27 @@ impl Elements<'_> {
         &self,
         socket: &mut NfTablesSocket,
         elements: impl IntoIterator<Item = RawElement>,
-        mut each: impl FnMut(&Aligned<'_>),
+        each: impl FnMut(&[u8]),
     ) -> Result<(), DataplaneError> {
         let mut named = set::named(self.family, self.table, self.name);
         elements.into_iter().for_each(|one| named.add(one));
-        let mut asked = Ok(Dumped::Nothing);
+        let (mut asked, mut each) = (Ok(Dumped::Nothing), Some(each));
         // One message: this many keys always fit.
         named.write_elements(|body| {
-            asked = socket.ask(
-                libc::NFT_MSG_GETSETELEM,
-                family::number(self.family),
-                false,
-                body,
-                |message| Aligned::new(message).iter().for_each(&mut each),
-            );
+            let Some(each) = each.take() else { return };
+            let kind = libc::NFT_MSG_GETSETELEM;
+            asked = socket.ask(kind, family::number(self.family), false, body, each);
         });
         asked.map(drop)
+    }
+}
+
+/// The element of an answer, which has one.
+fn decoded(message: &[u8], elements: &element::Reader<'_>) -> Answer {
+    let read = Aligned::new(message)
+        .and_then(|message| RawSet::elements(&message, |raw| elements.decode(&raw)));
+    match read.and_then(|read| read.into_iter().next()) {
+        Some(Ok((key, element))) => Answer::Other(key, element),
+        Some(Err(element::Foreign)) | None => Answer::Foreign,
     }
 }

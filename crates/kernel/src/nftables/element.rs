@@ -38,13 +38,7 @@ pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<Raw
 fn with_data(raw: RawElement, element: &Element) -> RawElement {
     let raw = match &element.data {
         None => raw,
-        Some(Data::AddrPort(to)) => {
-            let mut bytes = Vec::with_capacity(20);
-            put_address(&mut bytes, to.ip());
-            bytes.extend(to.port().to_be_bytes());
-            pad(&mut bytes);
-            raw.bytes(sys::NFTNL_SET_ELEM_DATA, &bytes)
-        }
+        Some(Data::AddrPort(to)) => raw.bytes(sys::NFTNL_SET_ELEM_DATA, &addr_port(*to)),
         Some(Data::Verdict(of)) => {
             let (number, chain) = verdict::encode(of);
             let raw = raw.u32(sys::NFTNL_SET_ELEM_VERDICT, number);
@@ -58,6 +52,15 @@ fn with_data(raw: RawElement, element: &Element) -> RawElement {
         Some(comment) => raw.bytes(sys::NFTNL_SET_ELEM_USERDATA, &userdata::of_comment(comment)),
         None => raw,
     }
+}
+
+/// An address and port, as data of an element.
+pub(super) fn addr_port(to: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(20);
+    put_address(&mut bytes, to.ip());
+    bytes.extend(to.port().to_be_bytes());
+    pad(&mut bytes);
+    bytes
 }
 
 /// The start of the key.

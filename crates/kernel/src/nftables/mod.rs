@@ -13,6 +13,7 @@
 //! converts its objects to and from types of [`rulegen_ruleset::nftables`]. `batch` and `read` put
 //! them into messages, and `socket` sends these through `netlink` and receives the answers.
 
+mod as_wanted;
 mod batch;
 mod by_key;
 mod chain;
@@ -32,6 +33,7 @@ mod rule;
 mod set;
 mod socket;
 mod table;
+mod unrelated;
 mod userdata;
 mod verdict;
 mod watch;
@@ -64,6 +66,7 @@ use batch::Batch;
 use read::{Interrupted, TableOwner};
 use socket::NfTablesSocket;
 pub use socket::ReadCost;
+use unrelated::Unrelated;
 
 use crate::netlink::{attribute, family};
 
@@ -334,30 +337,34 @@ impl NfTables {
     /// Repeats a read until the ruleset does not change meanwhile.
     fn at_one_generation<T>(
         &mut self,
-        mut read: impl FnMut(&mut NfTablesSocket) -> Result<T, Interrupted>,
+        read: impl FnMut(&mut NfTablesSocket) -> Result<T, Interrupted>,
     ) -> Result<(Generation, T), DataplaneError> {
+        self.at_generation(read, |_, _| false)
+    }
+
+    /// Repeats a read until the ruleset does not change meanwhile, or only in a way that `is_harmless`
+    /// knows, given the generations before and after.
+    fn at_generation<T>(
+        &mut self,
+        mut read: impl FnMut(&mut NfTablesSocket) -> Result<T, Interrupted>,
+        mut is_harmless: impl FnMut(Generation, Generation) -> bool,
+    ) -> Result<(Generation, T), DataplaneError> {
+        let socket = &mut self.socket;
         for _ in 0..ATTEMPTS {
-            match at_one_generation(&mut self.socket, &mut read) {
-                Ok(read) => return Ok(read),
-                Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Changed) => {
-                    tracing::debug!("ruleset changed during read, retrying")
+            let before = read::generation(socket)?;
+            match read(socket) {
+                Ok(done) => {
+                    let after = read::generation(socket)?;
+                    if after == before || is_harmless(before, after) {
+                        return Ok((after, done));
+                    }
                 }
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {}
             }
+            tracing::debug!("ruleset changed during read, retrying");
         }
         Err(DataplaneError::Busy { attempts: ATTEMPTS })
-    }
-}
-
-fn at_one_generation<T>(
-    socket: &mut NfTablesSocket,
-    read: impl FnOnce(&mut NfTablesSocket) -> Result<T, Interrupted>,
-) -> Result<(Generation, T), Interrupted> {
-    let generation = read::generation(socket)?;
-    let done = read(socket)?;
-    match read::generation(socket)? {
-        same if same == generation => Ok((generation, done)),
-        _ => Err(Interrupted::Changed),
     }
 }
 
@@ -374,9 +381,15 @@ impl Dataplane for NfTables {
         wanted: &[&Table],
     ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
         let reads_counts = self.reads_counts;
-        self.at_one_generation(|socket| {
-            wanted.iter().map(|table| read::compared(socket, table, reads_counts)).collect()
-        })
+        let tables = wanted.iter().map(|table| (table.family, table.name.clone()));
+        // Requesting many elements takes longer than other programs usually leave the ruleset alone.
+        let mut unrelated = Unrelated::watch(&tables.collect::<Vec<_>>())?;
+        self.at_generation(
+            |socket| {
+                wanted.iter().map(|table| read::compared(socket, table, reads_counts)).collect()
+            },
+            |from, to| unrelated.changed_only_others(from, to),
+        )
     }
 
     fn commit(

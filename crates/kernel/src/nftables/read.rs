@@ -1,6 +1,6 @@
 //! Reads tables at one generation of the ruleset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
@@ -9,7 +9,7 @@ use rulegen_ruleset::nftables::{
     Rule, Set, Statement, Table, TablePart,
 };
 
-use super::by_key::{Answer, Elements};
+use super::by_key::{Answer, Elements, Requested};
 use super::raw::{Aligned, Owned};
 use super::rule::RawRule;
 use super::set::{RawSet, SetKind};
@@ -148,8 +148,7 @@ pub(super) fn part(
                 }
             }
             Some(ElementsInQuestion::Keys(keys)) => {
-                let keys: Vec<&Key> = keys.iter().collect();
-                let Some(found) = reader.compare_keys((name, wanted), &keys)? else {
+                let Some(found) = reader.compare_keys((name, wanted), keys)? else {
                     return Ok(None);
                 };
                 differences.insert(name.clone(), found);
@@ -525,14 +524,17 @@ impl<'a> Reader<'a> {
     fn compare_keys(
         &mut self,
         (name, wanted): (&Name, &Set),
-        keys: &[&Key],
+        keys: &BTreeSet<Key>,
     ) -> Result<Option<Differences>, Interrupted> {
+        let keys: Vec<Requested<'_>> =
+            keys.iter().map(|key| (key, wanted.elements.get(key))).collect();
         let elements = Elements { family: self.family, table: self.table, name, set: wanted };
         let mut comparison = ElementComparison::new(wanted);
         let mut is_ours = true;
-        elements.request(self.socket, keys, |answer| {
+        elements.request(self.socket, &keys, |key, answer| {
             match answer {
-                Answer::Found(key, element) => comparison.found(key, element),
+                Answer::AsWanted => comparison.found_as_wanted(key),
+                Answer::Other(key, element) => comparison.found(key, element),
                 Answer::Foreign => is_ours = false,
                 Answer::Missing => {}
             }
@@ -550,13 +552,15 @@ impl<'a> Reader<'a> {
         count: usize,
     ) -> Result<ByKey, Interrupted> {
         let elements = Elements { family: self.family, table: self.table, name, set: wanted };
-        let keys: Vec<&Key> = wanted.elements.keys().collect();
+        let keys: Vec<Requested<'_>> =
+            wanted.elements.iter().map(|(key, element)| (key, Some(element))).collect();
         let mut comparison = ElementComparison::new(wanted);
         let mut may_be_missing = keys.len().saturating_sub(count);
         let mut outcome = None;
-        elements.request(self.socket, &keys, |answer| {
+        elements.request(self.socket, &keys, |key, answer| {
             match answer {
-                Answer::Found(key, element) => comparison.found(key, element),
+                Answer::AsWanted => comparison.found_as_wanted(key),
+                Answer::Other(key, element) => comparison.found(key, element),
                 Answer::Foreign => outcome = Some(ByKey::Foreign),
                 Answer::Missing => match may_be_missing.checked_sub(1) {
                     Some(left) => may_be_missing = left,

@@ -67,22 +67,28 @@ impl<'a> ElementComparison<'a> {
 
     /// Records an element that the kernel has. A dump can contain an element twice.
     pub fn found(&mut self, key: Key, element: Element) {
-        let is_next = self.wanted.get(self.next).is_some_and(|(wanted, _)| **wanted == key);
-        let at = match is_next {
-            true => Ok(self.next),
-            false => self.wanted.binary_search_by(|(wanted, _)| (*wanted).cmp(&key)),
-        };
-        let Ok(at) = at else {
+        let is_wanted = self.find(&key).is_some_and(|wanted| *wanted == element);
+        if !is_wanted {
             self.differences.insert(key, Some(element));
-            return;
+        }
+    }
+
+    /// Records that the kernel has the wanted element of this key.
+    pub fn found_as_wanted(&mut self, key: &Key) {
+        self.find(key);
+    }
+
+    /// Marks a key as found. Returns its wanted element.
+    fn find(&mut self, key: &Key) -> Option<&'a Element> {
+        let is_next = self.wanted.get(self.next).is_some_and(|(wanted, _)| *wanted == key);
+        let at = match is_next {
+            true => self.next,
+            false => self.wanted.binary_search_by(|(wanted, _)| (*wanted).cmp(key)).ok()?,
         };
         self.next = at + 1;
-        if let Some(found) = self.found.get_mut(at) {
-            self.keys += usize::from(!std::mem::replace(found, true));
-        }
-        if self.wanted.get(at).is_some_and(|(_, wanted)| **wanted != element) {
-            self.differences.insert(key, Some(element));
-        }
+        let found = self.found.get_mut(at)?;
+        self.keys += usize::from(!std::mem::replace(found, true));
+        self.wanted.get(at).map(|(_, element)| *element)
     }
 
     /// Number of different wanted keys that were found.
