@@ -8,8 +8,8 @@ use std::time::Duration;
 use rulegen_kernel::nftables::{Dataplane, DataplaneError, NfTables, ReadCost, reconcile};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
-    Chain, Comment, Compared, Data, DataType, Element, Field, Key, Name, Operation, Set, Table,
-    Transaction, Value, Verdict,
+    Chain, Comment, ComparedTable, Data, DataType, Element, Field, Key, Name, Operation, Set,
+    Table, Transaction, Value, Verdict,
 };
 
 use crate::namespace::{Namespace, StopOnDrop};
@@ -69,11 +69,11 @@ fn frontend_key(n: u16) -> Key {
     Key::from([Value::Address(address(9, n)), Value::Protocol(Protocol::Tcp), Value::Port(80)])
 }
 
-fn compare(kernel: &mut NfTables, wanted: &Table) -> Compared {
+fn compare(kernel: &mut NfTables, wanted: &Table) -> ComparedTable {
     kernel.compare(&[wanted]).unwrap().1.remove(0).unwrap()
 }
 
-fn is_equal(compared: &Compared, wanted: &Table) -> bool {
+fn is_equal(compared: &ComparedTable, wanted: &Table) -> bool {
     rulegen_ruleset::nftables::diff_compared(Some(compared), wanted).is_empty()
 }
 

@@ -19,7 +19,7 @@ use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
 use rulegen_ruleset::nftables::{
-    Actual, Compared, Key, Name, Set, Table, TablePart, Transaction, Value, diff_compared,
+    Actual, ComparedTable, Key, Name, Set, Table, TablePart, Transaction, Value, diff_compared,
 };
 
 use super::{
@@ -582,7 +582,7 @@ pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
     fn compare_parts(
         &mut self,
         parts: &[TablePart],
-    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError>;
+    ) -> Result<(Generation, Option<Vec<ComparedTable>>), DataplaneError>;
     fn read_set(
         &mut self,
         family: IpFamily,
@@ -616,7 +616,7 @@ impl Kernel for NfTables {
     fn compare_parts(
         &mut self,
         parts: &[TablePart],
-    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Option<Vec<ComparedTable>>), DataplaneError> {
         self.compare_parts(parts)
     }
 
@@ -754,7 +754,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
     fn compare(
         &mut self,
         wanted: &[&Table],
-    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let Self { kernel, watch, compared } = self;
         let read = watch.time(Phase::Read, || kernel.compare(wanted))?;
         *compared = Some(read.0);

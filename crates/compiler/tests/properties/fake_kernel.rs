@@ -8,8 +8,8 @@ use rulegen_ruleset::dataplane::{
     Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation,
 };
 use rulegen_ruleset::nftables::{
-    Actual, ActualChain, ActualRule, Compared, Data, Element, ElementsInQuestion, Expression, Key,
-    Name, Operation, Set, Table, TablePart, Transaction, Verdict, linearize,
+    Actual, ActualChain, ActualRule, ComparedTable, Data, Element, ElementsInQuestion, Expression,
+    Key, Name, Operation, Set, Table, TablePart, Transaction, Verdict, linearize,
 };
 
 type Tables = BTreeMap<(IpFamily, Name), Actual>;
@@ -81,12 +81,12 @@ impl Dataplane for FakeKernel {
     fn compare(
         &mut self,
         wanted: &[&Table],
-    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let names: Vec<(IpFamily, &Name)> =
             wanted.iter().map(|table| (table.family, &table.name)).collect();
         let (generation, actual) = self.read(&names)?;
         let compared = actual.into_iter().zip(wanted);
-        let compared = compared.map(|(actual, wanted)| Some(Compared::new(actual?, wanted)));
+        let compared = compared.map(|(actual, wanted)| Some(ComparedTable::new(actual?, wanted)));
         Ok((generation, compared.collect()))
     }
 
@@ -161,7 +161,7 @@ pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
 
 impl FakeKernel {
     /// The part of a table in the kernel; `None` if it cannot be compared alone.
-    pub(crate) fn compare_part(&self, part: &TablePart) -> Option<Compared> {
+    pub(crate) fn compare_part(&self, part: &TablePart) -> Option<ComparedTable> {
         let TablePart { wanted, has_chains, elements } = part;
         let mut actual = self.tables.get(&(wanted.family, wanted.name.clone()))?.clone();
         if !has_chains {
@@ -181,7 +181,7 @@ impl FakeKernel {
                 Some(ElementsInQuestion::All) => {}
             }
         }
-        actual.foreign.is_empty().then(|| Compared::new(actual, wanted))
+        actual.foreign.is_empty().then(|| ComparedTable::new(actual, wanted))
     }
 
     fn flush(&mut self) {

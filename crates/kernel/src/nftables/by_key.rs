@@ -23,7 +23,7 @@ const CATCHALL: u32 = 2;
 const MOST: usize = 256;
 
 /// A set to request elements of.
-pub(super) struct Elements<'a> {
+pub(super) struct ElementRequest<'a> {
     pub(super) family: IpFamily,
     pub(super) table: &'a Name,
     pub(super) name: &'a Name,
@@ -34,7 +34,7 @@ pub(super) struct Elements<'a> {
 pub(super) type Requested<'a> = (&'a Key, Option<&'a Element>);
 
 /// An answer to a request.
-pub(super) enum Answer {
+pub(super) enum KeyAnswer {
     /// The element that is wanted for this key.
     AsWanted,
     /// Another element.
@@ -45,14 +45,14 @@ pub(super) enum Answer {
     Missing,
 }
 
-impl Elements<'_> {
+impl ElementRequest<'_> {
     /// Requests the elements of these keys until `each` returns false. It is called once per key,
     /// in order.
     pub(super) fn request(
         &self,
         socket: &mut NfTablesSocket,
         mut keys: &[Requested<'_>],
-        mut each: impl FnMut(&Key, Answer) -> bool,
+        mut each: impl FnMut(&Key, KeyAnswer) -> bool,
     ) -> Result<(), DataplaneError> {
         let mut size = MOST;
         while !keys.is_empty() {
@@ -63,7 +63,7 @@ impl Elements<'_> {
             // be, and what follows is sent again: so the next requests are smaller.
             let is_missing = found < some.len();
             size = if is_missing { 1 } else { (size * 2).min(MOST) };
-            let missing = is_missing.then_some(Answer::Missing);
+            let missing = is_missing.then_some(KeyAnswer::Missing);
             let mut answers = some.iter().zip(answers.into_iter().chain(missing));
             if !answers.all(|((key, _), answer)| each(key, answer)) {
                 return Ok(());
@@ -78,7 +78,7 @@ impl Elements<'_> {
         &self,
         socket: &mut NfTablesSocket,
         keys: &[Requested<'_>],
-    ) -> Result<Vec<Answer>, DataplaneError> {
+    ) -> Result<Vec<KeyAnswer>, DataplaneError> {
         let elements = element::Reader::new(self.family, self.set);
         let encoded = keys.iter().flat_map(|(key, _)| element::encode(self.set, key, None));
         let mut answers = Vec::with_capacity(keys.len());
@@ -88,7 +88,7 @@ impl Elements<'_> {
                 _ => false,
             };
             answers.push(match is_as_wanted {
-                true => Answer::AsWanted,
+                true => KeyAnswer::AsWanted,
                 false => decoded(message, &elements),
             });
         })?;
@@ -124,11 +124,11 @@ impl Elements<'_> {
 }
 
 /// The element of an answer, which has one.
-fn decoded(message: &[u8], elements: &element::Reader<'_>) -> Answer {
+fn decoded(message: &[u8], elements: &element::Reader<'_>) -> KeyAnswer {
     let read = Aligned::new(message)
         .and_then(|message| RawSet::elements(&message, |raw| elements.decode(&raw)));
     match read.and_then(|read| read.into_iter().next()) {
-        Some(Ok((key, element))) => Answer::Other(key, element),
-        Some(Err(element::Foreign)) | None => Answer::Foreign,
+        Some(Ok((key, element))) => KeyAnswer::Other(key, element),
+        Some(Err(element::Foreign)) | None => KeyAnswer::Foreign,
     }
 }

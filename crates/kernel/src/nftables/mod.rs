@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::RefusalReason;
 use rulegen_ruleset::nftables::{
-    Actual, Compared, Key, Name, Operation, Set, Table, TablePart, Transaction,
+    Actual, ComparedTable, Key, Name, Operation, Set, Table, TablePart, Transaction,
 };
 
 pub use counted::Counted;
@@ -215,7 +215,7 @@ impl NfTables {
     pub fn compare_parts(
         &mut self,
         parts: &[TablePart],
-    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Option<Vec<ComparedTable>>), DataplaneError> {
         self.at_one_generation(|socket| parts.iter().map(|part| read::part(socket, part)).collect())
     }
 
@@ -379,7 +379,7 @@ impl Dataplane for NfTables {
     fn compare(
         &mut self,
         wanted: &[&Table],
-    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let reads_counts = self.reads_counts;
         let tables = wanted.iter().map(|table| (table.family, table.name.clone()));
         // Requesting many elements takes longer than other programs usually leave the ruleset alone.

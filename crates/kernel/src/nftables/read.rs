@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
-    Actual, ActualRule, Compared, Differences, ElementComparison, ElementsInQuestion, Key, Name,
-    Rule, Set, Statement, Table, TablePart,
+    Actual, ActualRule, ComparedTable, Differences, ElementComparison, ElementsInQuestion, Key,
+    Name, Rule, Set, Statement, Table, TablePart,
 };
 
-use super::by_key::{Answer, Elements, Requested};
+use super::by_key::{ElementRequest, KeyAnswer, Requested};
 use super::raw::{Aligned, Owned};
 use super::rule::RawRule;
 use super::set::{RawSet, SetKind};
@@ -112,11 +112,11 @@ pub(super) fn compared(
     socket: &mut NfTablesSocket,
     wanted: &Table,
     reads_counts: bool,
-) -> Result<Option<Compared>, Interrupted> {
+) -> Result<Option<ComparedTable>, Interrupted> {
     let reader = Reader::of(socket, wanted.family, &wanted.name)?;
     let Some(mut reader) = reader else { return Ok(None) };
     let differences = reader.differences(wanted, reads_counts)?;
-    Ok(Some(Compared { actual: reader.actual, differences }))
+    Ok(Some(ComparedTable { actual: reader.actual, differences }))
 }
 
 /// Reads a part of a table to compare it. `Ok(None)` if the part cannot be compared alone: the table
@@ -124,7 +124,7 @@ pub(super) fn compared(
 pub(super) fn part(
     socket: &mut NfTablesSocket,
     part: &TablePart,
-) -> Result<Option<Compared>, Interrupted> {
+) -> Result<Option<ComparedTable>, Interrupted> {
     let TablePart { wanted, has_chains, elements } = part;
     let Some(found) = find(socket, wanted.family, &wanted.name)? else { return Ok(None) };
     let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
@@ -157,7 +157,7 @@ pub(super) fn part(
         reader.actual.sets.insert(name.clone(), Some(set));
     }
     let is_ours = reader.actual.foreign.is_empty();
-    Ok(is_ours.then_some(Compared { actual: reader.actual, differences }))
+    Ok(is_ours.then_some(ComparedTable { actual: reader.actual, differences }))
 }
 
 /// Reads one set of a table. `Ok(None)` if it does not exist, or rulegen does not make such sets.
@@ -528,15 +528,15 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Differences>, Interrupted> {
         let keys: Vec<Requested<'_>> =
             keys.iter().map(|key| (key, wanted.elements.get(key))).collect();
-        let elements = Elements { family: self.family, table: self.table, name, set: wanted };
+        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
         let mut comparison = ElementComparison::new(wanted);
         let mut is_ours = true;
         elements.request(self.socket, &keys, |key, answer| {
             match answer {
-                Answer::AsWanted => comparison.found_as_wanted(key),
-                Answer::Other(key, element) => comparison.found(key, element),
-                Answer::Foreign => is_ours = false,
-                Answer::Missing => {}
+                KeyAnswer::AsWanted => comparison.found_as_wanted(key),
+                KeyAnswer::Other(key, element) => comparison.found(key, element),
+                KeyAnswer::Foreign => is_ours = false,
+                KeyAnswer::Missing => {}
             }
             is_ours
         })?;
@@ -551,7 +551,7 @@ impl<'a> Reader<'a> {
         (name, wanted): (&Name, &Set),
         count: usize,
     ) -> Result<ByKey, Interrupted> {
-        let elements = Elements { family: self.family, table: self.table, name, set: wanted };
+        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
         let keys: Vec<Requested<'_>> =
             wanted.elements.iter().map(|(key, element)| (key, Some(element))).collect();
         let mut comparison = ElementComparison::new(wanted);
@@ -559,10 +559,10 @@ impl<'a> Reader<'a> {
         let mut outcome = None;
         elements.request(self.socket, &keys, |key, answer| {
             match answer {
-                Answer::AsWanted => comparison.found_as_wanted(key),
-                Answer::Other(key, element) => comparison.found(key, element),
-                Answer::Foreign => outcome = Some(ByKey::Foreign),
-                Answer::Missing => match may_be_missing.checked_sub(1) {
+                KeyAnswer::AsWanted => comparison.found_as_wanted(key),
+                KeyAnswer::Other(key, element) => comparison.found(key, element),
+                KeyAnswer::Foreign => outcome = Some(ByKey::Foreign),
+                KeyAnswer::Missing => match may_be_missing.checked_sub(1) {
                     Some(left) => may_be_missing = left,
                     None => outcome = Some(ByKey::Additional),
                 },

@@ -7,7 +7,7 @@ mod reconcile;
 
 use rulegen_net::IpFamily;
 
-use crate::nftables::{Actual, Compared, Key, Name, Set, Table, Transaction};
+use crate::nftables::{Actual, ComparedTable, Key, Name, Set, Table, Transaction};
 
 pub use error::{DataplaneError, Obstacle, RefusalReason, RefusedOperation};
 pub use isolate::isolate;
@@ -44,7 +44,7 @@ pub trait Dataplane {
     fn compare(
         &mut self,
         wanted: &[&Table],
-    ) -> Result<(Generation, Vec<Option<Compared>>), DataplaneError>;
+    ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError>;
 
     /// Commits all transactions or none. Commits none if the ruleset has left the given generation.
     ///

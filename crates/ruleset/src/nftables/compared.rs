@@ -9,7 +9,7 @@ use super::{Actual, Element, Key, Name, Set, Table};
 
 /// A table as read from the kernel to compare it with a wanted table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Compared {
+pub struct ComparedTable {
     /// The table. Sets in `differences` have no elements here.
     pub actual: Actual,
     /// Elements that differ from the wanted ones, by set. Other sets are in `actual` with all their
@@ -21,7 +21,7 @@ pub struct Compared {
 /// for those that it lacks.
 pub type Differences = BTreeMap<Key, Option<Element>>;
 
-impl Compared {
+impl ComparedTable {
     /// Compares the sets of a table that was read with all elements.
     pub fn new(mut actual: Actual, wanted: &Table) -> Self {
         let mut differences = BTreeMap::new();
@@ -155,7 +155,7 @@ mod tests {
             ("same", set(&[1, 2, 3])),
             ("filled", Set { elements: BTreeMap::new(), ..dynamic }),
         ]);
-        let compared = Compared::new(actual, &wanted);
+        let compared = ComparedTable::new(actual, &wanted);
         let elements = |name: &str| {
             compared.actual.sets.get(&Name::from(name)).unwrap().as_ref().unwrap().elements.len()
         };

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use super::linearize::linearize;
 use super::merge::merge;
 use super::{
-    Actual, ActualChain, ActualRule, Chain, Compared, Condition, Differences, Element, Key, Name,
-    Number, Operation, Rule, Selector, Set, Statement, Table, Transaction, Value,
+    Actual, ActualChain, ActualRule, Chain, ComparedTable, Condition, Differences, Element, Key,
+    Name, Number, Operation, Rule, Selector, Set, Statement, Table, Transaction, Value,
 };
 
 /// The transaction after which the kernel has the wanted table and nothing else under its name. A
@@ -25,9 +25,12 @@ pub fn diff<'a>(actual: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a
 }
 
 /// Like [`diff`], with a table whose elements are compared already.
-pub fn diff_compared<'a>(compared: Option<&'a Compared>, wanted: &'a Table) -> Transaction<'a> {
+pub fn diff_compared<'a>(
+    compared: Option<&'a ComparedTable>,
+    wanted: &'a Table,
+) -> Transaction<'a> {
     match compared {
-        Some(Compared { actual, differences }) if actual.foreign.is_empty() => Transaction {
+        Some(ComparedTable { actual, differences }) if actual.foreign.is_empty() => Transaction {
             family: wanted.family,
             table: &wanted.name,
             operations: Differ::new(actual, differences, wanted).operations(),
@@ -37,7 +40,7 @@ pub fn diff_compared<'a>(compared: Option<&'a Compared>, wanted: &'a Table) -> T
 }
 
 /// An empty table.
-static NOTHING: Compared = Compared {
+static NOTHING: ComparedTable = ComparedTable {
     actual: Actual { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() },
     differences: BTreeMap::new(),
 };

@@ -34,7 +34,7 @@ mod value;
 
 pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
-pub use compared::{Compared, Differences, ElementComparison};
+pub use compared::{ComparedTable, Differences, ElementComparison};
 pub use delinearize::delinearize;
 pub use delinearized::{Delinearized, Unknown};
 pub use describe::{EditAction, EditedObject, ObjectEdit};

@@ -43,7 +43,7 @@ impl Kernel for FakeKernel {
     fn compare_parts(
         &mut self,
         parts: &[TablePart],
-    ) -> Result<(Generation, Option<Vec<Compared>>), DataplaneError> {
+    ) -> Result<(Generation, Option<Vec<ComparedTable>>), DataplaneError> {
         self.partial_reads += 1;
         let compared = parts.iter().map(|part| self.compare_part(part)).collect();
         Ok((Generation(self.generation), compared))
