@@ -89,7 +89,7 @@ fn restart_of_an_agent_reads_the_tables_only_if_they_may_have_changed() {
     };
     let (is_read, wanted) = restart(&|| ());
     assert!(is_read);
-    let nft = |command: &'static str| -> Box<dyn Fn()> {
+    let nft = |command: &'static str| -> Box<dyn Fn() + '_> {
         let namespace = &namespace;
         Box::new(move || drop(namespace.run(&format!("nft '{command}'"))))
     };
@@ -102,7 +102,8 @@ fn restart_of_an_agent_reads_the_tables_only_if_they_may_have_changed() {
             std::fs::write(&record, text.replacen(from, to, 1)).unwrap();
         })
     };
-    let damages: [(&str, Box<dyn Fn()>); 12] = [
+    type Damage<'a> = (&'static str, Box<dyn Fn() + 'a>);
+    let damages: [Damage<'_>; 12] = [
         ("another table is added", nft("add table ip other")),
         (
             "an element is missing",

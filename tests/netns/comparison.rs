@@ -294,7 +294,7 @@ fn comparison_starts_again_after_a_commit_to_its_table() {
                 };
                 compared_rounds += 1;
                 let compared = compared[0].as_ref().unwrap();
-                let has_element = (generation.0 - before.0) % 2 == 0;
+                let has_element = (generation.0 - before.0).is_multiple_of(2);
                 assert_eq!(is_equal(compared, &wanted), has_element, "in round {compared_rounds}");
             }
         });

@@ -14,6 +14,7 @@ mod cluster;
 mod cost;
 mod explaining;
 mod fake_iptables;
+#[allow(dead_code, reason = "the agent's tests use the rest")]
 mod fake_kernel;
 mod isolating;
 mod laws;
