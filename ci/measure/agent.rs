@@ -178,7 +178,7 @@ fn metric(name: &str) -> f64 {
 }
 
 /// CPU time of the agent, user and system.
-fn cpu_seconds(agent: &Child) -> f64 {
+pub(crate) fn cpu_seconds(agent: &Child) -> f64 {
     // utime and stime of proc_pid_stat(5), in ticks of 10 ms, after the name in parentheses.
     let stat = fs::read_to_string(format!("/proc/{}/stat", agent.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,9 @@ use nix::sys::signal::Signal;
 use rulegen_model::{Kind, protobuf, read_object};
 use serde_json::{Value, json};
 
-use crate::agent::{end, start};
+use crate::agent::{cpu_seconds, end, start};
 use crate::api_server::{ApiServer, protobuf as encoder};
-use crate::cluster::ENDPOINTS;
+use crate::cluster::Size;
 use crate::namespace::Namespace;
 use crate::{ROUNDS, median, scratch};
 
@@ -28,11 +27,11 @@ const QUIET: Duration = Duration::from_secs(2);
 const TYPES: [(&str, &str); 2] =
     [("protobuf", "application/vnd.kubernetes.protobuf"), ("json", "application/json")];
 
-pub(crate) fn measure(text: &str) -> Value {
+pub(crate) fn measure(text: &str, size: Size) -> Value {
     let cluster: Value = serde_json::from_str(text).unwrap();
     let items = cluster["items"].as_array().unwrap();
-    let services = items.len() / 2;
-    let mut measured = json!({"services": services, "endpoints": services * ENDPOINTS});
+    let endpoints = size.services * size.endpoints;
+    let mut measured = json!({"services": size.services, "endpoints": endpoints});
     for (name, content_type) in TYPES {
         measured[name] = of_agent(items, content_type);
     }
@@ -95,14 +94,6 @@ fn timed(read: impl Fn() -> bool) -> f64 {
         begun.elapsed().as_secs_f64()
     };
     median(&(0..ROUNDS).map(round).collect::<Vec<f64>>())
-}
-
-/// CPU time of the agent so far: utime and stime in clock ticks of 10 ms (proc(5)).
-fn cpu_seconds(agent: &Child) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", agent.id())).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).map(|field| field.parse::<f64>().unwrap()).sum();
-    ticks / 100.0
 }
 
 pub(crate) fn print(rows: &[Value]) {

@@ -75,7 +75,7 @@ fn main() {
             row["agent"] = agent::measure(&text, size);
         }
         if wants("encodings") {
-            row["encodings"] = encodings::measure(&text);
+            row["encodings"] = encodings::measure(&text, size);
         }
         if wants("packets") && services == 10_000 {
             row["packets"] = packets::measure(&file);
