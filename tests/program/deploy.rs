@@ -388,7 +388,7 @@ fn command_lines() -> Vec<Vec<String>> {
     let unit = read("rulegen.service");
     let words = |line: &str| line.split([' ', '"']).map(str::to_owned).collect::<Vec<_>>();
     for line in unit.lines().map(|line| line.trim_start_matches(['#', ' '])) {
-        if let Some((_, arguments)) = line.split_once("/usr/local/bin/rulegen ")
+        if let Some((_, arguments)) = line.split_once("/usr/bin/rulegen ")
             && line.starts_with("Exec")
         {
             lines.push(words(arguments));
@@ -425,7 +425,9 @@ fn documents(file: &Path) -> Vec<Value> {
 fn deploy_yaml_files_are_valid() {
     let files = [files(&deploy(), ".yaml"), files(&deploy(), ".conf")].concat();
     assert!(files.len() >= 17, "{files:?}");
-    for file in files {
+    // tests/chart renders the chart, whose templates are not YAML.
+    let chart = deploy().join("chart");
+    for file in files.into_iter().filter(|file| !file.starts_with(&chart)) {
         for document in documents(&file) {
             assert!(document["apiVersion"].is_string(), "{}", file.display());
             assert!(document["kind"].is_string(), "{}", file.display());
