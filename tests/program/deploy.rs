@@ -435,6 +435,26 @@ fn deploy_yaml_files_are_valid() {
     }
 }
 
+/// actionlint, which ci/check-deploy runs, does not look at the scripts.
+#[test]
+fn deploy_workflows_call_existing_scripts() {
+    let mut called = BTreeSet::new();
+    for file in files(&root().join(".github/workflows"), ".yml") {
+        let workflow: Value = serde_saphyr::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        for job in workflow["jobs"].as_object().unwrap().values() {
+            let steps = array(&job["steps"]);
+            for run in steps.iter().filter_map(|step| step["run"].as_str()) {
+                let scripts = run.split_whitespace().filter(|word| word.starts_with("ci/"));
+                called.extend(scripts.map(str::to_owned));
+            }
+        }
+    }
+    assert!(called.iter().eq(["ci/release", "ci/test"]), "{called:?}");
+    for script in called {
+        assert!(root().join(&script).is_file(), "{script}");
+    }
+}
+
 /// Files below a folder with this suffix.
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
