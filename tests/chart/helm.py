@@ -9,6 +9,9 @@ import helm_python as helm
 
 def answer(request):
     chart, values = request["chart"], request["values"]
+    # Arguments of --set.
+    if isinstance(values, str):
+        values = helm.parse_set_string(values)
     match request["command"]:
         case "template":
             with helm.Chart.load(chart) as loaded:

@@ -116,3 +116,28 @@ fn chart_notes_say_what_to_do_next() {
     let unmonitored = notes(json!({ "alerts": { "enabled": true } }));
     assert!(unmonitored.contains("alerts.enabled needs rulegen's metrics"), "{unmonitored}");
 }
+
+/// The values of `helm install` and `helm upgrade` in docs/install.md.
+#[test]
+fn chart_commands_in_the_documentation_have_valid_values() {
+    let page = std::fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let page = page.replace("\\\n", " ").replace("REGISTRY", "registry.test");
+    let mut commands = Vec::new();
+    for line in page.lines() {
+        let Some(command) = ["install", "upgrade"]
+            .into_iter()
+            .find(|command| line.starts_with(&format!("helm {command} ")))
+        else {
+            continue;
+        };
+        let sets = line.split("--set ").skip(1).filter_map(|rest| rest.split(' ').next());
+        let values = json!(sets.collect::<Vec<_>>().join(","));
+        let objects = json!(Chart::of_project().objects("kube-system", &values)).to_string();
+        if command == "install" {
+            assert!(objects.contains("registry.test/rulegen"), "{line}: no image of the registry");
+            assert!(!objects.contains(".invalid"), "{line}: does not set the API server");
+        }
+        commands.push(command);
+    }
+    assert_eq!(commands, ["install", "install", "install", "upgrade"]);
+}

@@ -1,4 +1,4 @@
-//! README.md, ARCHITECTURE.md, CONTRIBUTING.md and the pages of docs/.
+//! README.md, ARCHITECTURE.md, CONTRIBUTING.md, the pages of docs/ and the chart's README.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,7 +80,8 @@ fn glossary_has_each_term_once_in_alphabetical_order() {
 
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|page| root().join(page));
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/chart/README.md"]
+        .map(|page| root().join(page));
     docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .chain(top)
         .collect()
