@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -16,9 +16,8 @@ fn read(file: &str) -> Value {
 
 /// Runs a script in the root of the repository.
 fn run(script: &str, environment: &BTreeMap<String, String>) -> Output {
-    let scratch = Scratch::new("ci-files");
-    symlink(env!("CARGO_BIN_EXE_rulegen"), scratch.0.join("rulegen")).unwrap();
-    let path = format!("{}:{}", scratch.0.display(), std::env::var("PATH").unwrap());
+    let programs = Path::new(env!("CARGO_BIN_EXE_rulegen")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("sh");
     command.args(["-c", script]).current_dir(root()).env("PATH", path).envs(environment);
     command.output().unwrap()
