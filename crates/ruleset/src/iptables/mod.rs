@@ -5,6 +5,7 @@ mod chain_name;
 mod describe;
 mod diff;
 mod isolate;
+pub mod nf_tables;
 mod parse;
 mod retain;
 mod rule;
