@@ -1,7 +1,14 @@
-//! The output is a fixed point: both variants save what they restored from it.
+//! The output is a fixed point: both variants save what they restored from it, and netlink reads
+//! and writes the rules of iptables-nft as its programs do.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rulegen_compiler::iptables::OURS;
+use rulegen_kernel::iptables::{Iptables, Variant};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::iptables::{Ruleset, diff, parse};
 
 use crate::common::root;
 use crate::namespace::Namespace;
@@ -13,8 +20,7 @@ fn iptables_restore_of_golden_output_is_saved_unchanged() {
     let namespace = Namespace::new("restore");
     for variant in ["nft", "legacy"] {
         for output in &outputs {
-            let is_ipv6 = output.file_name().is_some_and(|name| name == "ipv6.iptables-save");
-            let program = if is_ipv6 { "ip6tables" } else { "iptables" };
+            let program = program(family_of(output));
             namespace.run(&format!("{program}-{variant}-restore < {}", output.display()));
             let saved = namespace.run(&format!("{program}-{variant}-save"));
             let wanted = fs::read_to_string(output).unwrap();
@@ -26,6 +32,57 @@ fn iptables_restore_of_golden_output_is_saved_unchanged() {
             namespace.run(&format!("printf '{empty}' | {program}-{variant}-restore"));
         }
     }
+}
+
+/// What iptables-nft-restore writes is read back through netlink as iptables-nft-save prints it,
+/// and is nothing to do. What netlink writes is printed by iptables-nft-save as the output, chain by
+/// chain and rule by rule, and is nothing to do either.
+#[test]
+fn iptables_netlink_reads_and_writes_golden_output_as_iptables_nft() {
+    let namespace = Namespace::new("netlink");
+    for output in outputs() {
+        let (family, wanted) = (family_of(&output), fs::read_to_string(&output).unwrap());
+        let (desired, errors) = parse(family, &wanted);
+        assert_eq!(errors, []);
+        let program = program(family);
+        namespace.run(&format!("nft flush ruleset; {program}-nft-restore < {}", output.display()));
+        let saved = namespace.run(&format!("{program}-nft-save"));
+        let read = namespace.inside(|| tables(family).save().unwrap());
+        assert_eq!(read, parse(family, &saved).0, "{}", output.display());
+        assert_eq!(diff(&read, &desired, &OURS).summary(), "nothing to do", "{}", output.display());
+
+        namespace.run("nft flush ruleset");
+        let read = namespace.inside(|| {
+            let empty = Ruleset::new(family);
+            tables(family).restore(&diff(&empty, &desired, &OURS)).unwrap();
+            tables(family).save().unwrap()
+        });
+        let saved = namespace.run(&format!("{program}-nft-save"));
+        assert_eq!(uncounted(&saved), uncounted(&wanted), "{}", output.display());
+        assert_eq!(diff(&read, &desired, &OURS).summary(), "nothing to do", "{}", output.display());
+    }
+}
+
+fn tables(family: IpFamily) -> Iptables {
+    Iptables::new(family, Variant::Nft, Duration::from_secs(5))
+}
+
+fn family_of(output: &Path) -> IpFamily {
+    let is_ipv6 = output.file_name().is_some_and(|name| name == "ipv6.iptables-save");
+    if is_ipv6 { IpFamily::Ipv6 } else { IpFamily::Ipv4 }
+}
+
+fn program(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::Ipv4 => "iptables",
+        IpFamily::Ipv6 => "ip6tables",
+    }
+}
+
+/// The lines in order, without comments and counters.
+fn uncounted(saved: &str) -> Vec<&str> {
+    let lines = saved.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split(" [").next().unwrap_or_default()).collect()
 }
 
 /// All iptables-save files of the golden cases and examples.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::refusal;
+use crate::nftables::DataplaneError;
 
 /// Errors of iptables access.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ pub enum IptablesError {
         /// Message of the program, with the line that it refers to.
         message: String,
     },
+    /// nf_tables cannot be accessed, or refused the transaction.
+    #[error(transparent)]
+    Netlink(#[from] DataplaneError),
 }
 
 impl IptablesError {
@@ -64,7 +68,16 @@ impl IptablesError {
             IptablesError::Refused { status: Some(status), message, .. } => {
                 refusal::is_about_content(*status, message)
             }
+            IptablesError::Netlink(error) => error.is_about_content(),
             _ => false,
         }
+    }
+
+    /// True if iptables or the kernel refused the transaction, for whatever reason.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            IptablesError::Refused { .. } | IptablesError::Netlink(DataplaneError::Refused(_))
+        )
     }
 }

@@ -1,11 +1,12 @@
 //! The installed variants of iptables, and the one that this node uses.
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{Table, parse};
+use rulegen_ruleset::iptables::{ChainName, Table, parse};
 
 use super::error::IptablesError;
 use super::program::Program;
 use super::variant::Variant;
+use crate::nftables::NfTables;
 
 /// The installed variants, the newer first.
 ///
@@ -30,32 +31,74 @@ fn probe(family: IpFamily, variant: Variant) -> Result<String, IptablesError> {
 }
 
 /// The variant that this node uses: the one in which kubelet created one of the `marks`, which are
-/// chains of table `mangle`, in either family; else the newer one. The wrapper in kube-proxy's
-/// image uses the same chains and also checks the newer variant first.
+/// chains of table `mangle`, in either family; else the newer installed one; else iptables-nft,
+/// which needs no program. The wrapper in kube-proxy's image uses the same chains and also checks
+/// the newer variant first.
 ///
 /// # Errors
-/// [`IptablesError::NotInstalled`] if there is none.
+/// The kernel has no nf_tables and no variant is installed.
 pub fn choose(marks: &[&str]) -> Result<Variant, IptablesError> {
-    let installed = installed()?;
-    let marked = installed
-        .iter()
-        .find(|variant| marks.iter().any(|mark| holds_chain(**variant, Table::Mangle, mark)));
-    let chosen = marked.or(installed.first()).copied().unwrap_or(Variant::Nft);
+    let is_marked =
+        |variant: &Variant| marks.iter().any(|mark| holds_chain(*variant, Table::Mangle, mark));
+    let marked = Variant::ALL.into_iter().find(is_marked);
+    let chosen = match marked {
+        Some(variant) => variant,
+        None => installed_or_netlink()?,
+    };
     tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose iptables variant");
     Ok(chosen)
 }
 
+fn installed_or_netlink() -> Result<Variant, IptablesError> {
+    match installed() {
+        Ok(installed) => Ok(installed.first().copied().unwrap_or(Variant::Nft)),
+        Err(error) if !has_nf_tables() => Err(error),
+        Err(_) => Ok(Variant::Nft),
+    }
+}
+
+/// True if the rules of a variant can be read and written for a family.
+pub fn is_accessible(family: IpFamily, variant: Variant) -> bool {
+    match variant {
+        Variant::Nft => has_nf_tables(),
+        Variant::Legacy => is_installed(family, variant),
+    }
+}
+
+/// The variants whose rules can be read and written, the newer first.
+///
+/// # Errors
+/// [`IptablesError::NotInstalled`] if there is none.
+pub fn accessible() -> Result<Vec<Variant>, IptablesError> {
+    match installed() {
+        Ok(installed) if installed.contains(&Variant::Nft) || !has_nf_tables() => Ok(installed),
+        Ok(installed) => Ok([Variant::Nft].into_iter().chain(installed).collect()),
+        Err(error) if !has_nf_tables() => Err(error),
+        Err(_) => Ok(vec![Variant::Nft]),
+    }
+}
+
+fn has_nf_tables() -> bool {
+    NfTables::open().and_then(|mut kernel| kernel.generation()).is_ok()
+}
+
 /// True if a variant has the chain in either family.
 pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
-    // No table is named here: iptables-legacy would load the table's module.
-    let arguments: &[&str] = match variant {
-        Variant::Nft => &["-t", table.name()],
-        Variant::Legacy => &[],
-    };
-    [IpFamily::Ipv4, IpFamily::Ipv6].into_iter().any(|family| {
-        // A family that cannot be read, for example without IPv6, has no chains.
-        let saved = Program::new(family, variant, "save").run(arguments);
-        let actual = saved.map(|text| parse(family, &text).0);
-        actual.is_ok_and(|actual| actual.chain(table, &chain.into()).is_some())
-    })
+    let families = [IpFamily::Ipv4, IpFamily::Ipv6];
+    match variant {
+        Variant::Nft => {
+            let Ok(mut kernel) = NfTables::open() else { return false };
+            let chain = ChainName::from(chain);
+            families
+                .into_iter()
+                .any(|family| kernel.has_iptables_chain(family, table, &chain).unwrap_or_default())
+        }
+        // No table is named here: iptables-legacy would load the table's module.
+        Variant::Legacy => families.into_iter().any(|family| {
+            // A family that cannot be read, for example without IPv6, has no chains.
+            let saved = Program::new(family, variant, "save").run(&[]);
+            let actual = saved.map(|text| parse(family, &text).0);
+            actual.is_ok_and(|actual| actual.chain(table, &chain.into()).is_some())
+        }),
+    }
 }

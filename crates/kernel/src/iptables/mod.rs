@@ -1,7 +1,9 @@
-//! iptables through its programs, in both variants.
+//! iptables, in both variants.
 //!
-//! The kernel's old interface takes whole tables in a layout private to iptables, so rulesets are
-//! read and written with one call of `iptables-save` and `iptables-restore` per family.
+//! The tables of iptables-nft are read and written through netlink. The interface of iptables-legacy
+//! takes whole tables in a layout private to iptables, so those are read and written with one call
+//! of `iptables-save` and `iptables-restore` per family. The programs of iptables-nft can be used in
+//! the same way.
 
 mod error;
 mod installed;
@@ -19,13 +21,14 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction, parse};
 
 pub use error::IptablesError;
-pub use installed::{choose, holds_chain, installed, is_installed};
+pub use installed::{accessible, choose, holds_chain, installed, is_accessible, is_installed};
 pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
 pub use program::Restored;
 pub use variant::Variant;
 pub use watch::Watcher;
 
+use crate::nftables::NfTables;
 use program::Program;
 
 /// The iptables of one family and variant.
@@ -33,13 +36,34 @@ use program::Program;
 pub struct Iptables {
     family: IpFamily,
     variant: Variant,
+    access: Access,
     lock_timeout: Duration,
 }
 
+/// How tables are read and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Through netlink for iptables-nft, and through its programs for iptables-legacy.
+    #[default]
+    Netlink,
+    /// Through the programs of either variant.
+    Programs,
+}
+
 impl Iptables {
-    /// Uses the programs of a variant, and waits at most `lock_timeout` for the xtables lock.
+    /// The tables of a variant. Programs wait at most `lock_timeout` for the xtables lock.
     pub fn new(family: IpFamily, variant: Variant, lock_timeout: Duration) -> Self {
-        Self { family, variant, lock_timeout }
+        Self { family, variant, access: Access::default(), lock_timeout }
+    }
+
+    /// The same tables, accessed in this way.
+    #[must_use]
+    pub fn accessed_by(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    fn uses_netlink(&self) -> bool {
+        (self.variant, self.access) == (Variant::Nft, Access::Netlink)
     }
 
     /// Reads all tables. An unreadable line is skipped with a warning in the log, because foreign
@@ -48,6 +72,10 @@ impl Iptables {
     /// # Errors
     /// See [`IptablesError`].
     pub fn save(&self) -> Result<Ruleset, IptablesError> {
+        if self.uses_netlink() {
+            let (_, ruleset) = NfTables::open()?.read_iptables(self.family)?;
+            return Ok(ruleset);
+        }
         let text = self.program("save").run(&[])?;
         refuse_incompatible(&text)?;
         let (ruleset, errors) = parse(self.family, &text);
@@ -57,15 +85,18 @@ impl Iptables {
         Ok(ruleset)
     }
 
-    /// Reads only these chains, all of which must exist. With iptables-nft a chain takes 7 ms;
-    /// saving the rules of 1,500 Services with 5 endpoints each takes 0.9 s.
+    /// Reads only these chains. A missing chain is left out through netlink; a program reports it as
+    /// [`IptablesError::Refused`]. A program of iptables-nft takes 7 ms for a chain.
     ///
     /// # Errors
-    /// See [`IptablesError`]; a missing chain is [`IptablesError::Refused`].
+    /// See [`IptablesError`].
     pub fn read_chains<'a>(
         &self,
         chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
     ) -> Result<Ruleset, IptablesError> {
+        if self.uses_netlink() {
+            return Ok(NfTables::open()?.read_iptables_chains(self.family, chains)?);
+        }
         let mut read = Ruleset::new(self.family);
         for (table, chain) in chains {
             let program = Program::of_chains(self.family, self.variant);
@@ -83,11 +114,16 @@ impl Iptables {
         Ok(read)
     }
 
-    /// Applies a transaction. Each of its tables changes completely or not at all.
+    /// Applies a transaction completely or not at all; through programs, each of its tables.
     ///
     /// # Errors
     /// See [`IptablesError`].
     pub fn restore(&self, transaction: &Transaction<'_>) -> Result<Restored, IptablesError> {
+        if self.uses_netlink() {
+            let mut kernel = NfTables::open()?;
+            let cost = kernel.commit_iptables(&[(self.family, transaction)])?;
+            return Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits: 1 });
+        }
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
         restore.feed(&["-w", &wait, "--noflush"], transaction).map_err(|error| match error {

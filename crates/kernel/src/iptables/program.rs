@@ -10,13 +10,15 @@ use rulegen_ruleset::iptables::Transaction;
 
 use super::{IptablesError, Variant};
 
-/// Result of iptables-restore.
+/// Result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// Process ID.
+    /// Process ID of iptables-restore, or port ID of the netlink socket.
     pub pid: u32,
-    /// Size of its input in bytes.
+    /// Size of the text or of the netlink messages in bytes.
     pub bytes: usize,
+    /// Number of commits to nf_tables.
+    pub commits: usize,
 }
 
 pub(super) struct Program {
@@ -72,7 +74,7 @@ impl Program {
         match written {
             // The program's own message says why it stopped reading.
             _ if !output.status.success() => Err(self.refused(output, &input.to_text())),
-            Ok(Ok(bytes)) => Ok(Restored { pid, bytes }),
+            Ok(Ok(bytes)) => Ok(Restored { pid, bytes, commits: input.tables.len() }),
             Ok(Err(source)) => Err(self.run_error(source)),
             // The program accepts a text that ends early between two tables.
             Err(_) => Err(self.run_error(io::Error::other("writing the input failed"))),

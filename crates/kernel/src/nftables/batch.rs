@@ -48,6 +48,17 @@ impl Batch {
         batch.asking()
     }
 
+    /// An empty batch with room for this many bytes, for messages that no operation produces. The
+    /// kernel refuses it if the ruleset has left the given generation.
+    pub(super) fn at(generation: Generation, room: usize, first: u32) -> Self {
+        Self::begun(Some(generation), room, first)
+    }
+
+    /// True if it has no message between its begin and its end.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last == 0
+    }
+
     /// An empty batch, for messages that no operation produces.
     pub(super) fn empty(first: u32) -> Self {
         Self::begun(None, expected(&[]), first)
@@ -176,7 +187,7 @@ impl Batch {
         flags: i32,
         object: &Owned<T>,
     ) {
-        self.write(kind, of, flags, |header| object.build(header));
+        self.message(kind, of, flags, |header| object.build(header));
     }
 
     /// Deletes elements and ignores missing ones (Linux 6.3 or later).
@@ -212,11 +223,12 @@ impl Batch {
             for (key, element) in elements.by_ref().take(PIECE) {
                 element::encode(set, key, element).into_iter().for_each(|one| raw.add(one));
             }
-            raw.write_elements(|body| self.write(kind, of, flags, body));
+            raw.write_elements(|body| self.message(kind, of, flags, body));
         }
     }
 
-    fn write(
+    /// Adds a message.
+    pub(super) fn message(
         &mut self,
         kind: i32,
         of: IpFamily,

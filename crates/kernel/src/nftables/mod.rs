@@ -24,6 +24,7 @@ mod expression;
 mod feature;
 mod fill;
 mod firewall;
+mod iptables;
 mod nat_base_chains;
 mod nftrace;
 mod raw;

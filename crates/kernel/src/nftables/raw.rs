@@ -220,6 +220,29 @@ impl Header<'_> {
         unsafe { mnl::mnl_sys::mnl_attr_put_u32(self.0, attribute, value.to_be()) }
     }
 
+    /// Adds bytes, at most 64 KiB with the attribute's header. More are left out, so that the kernel
+    /// refuses the message.
+    pub(super) fn bytes(&mut self, attribute: u16, value: &[u8]) {
+        if value.len() > usize::from(u16::MAX) - 4 {
+            return;
+        }
+        // SAFETY: the message has room for one such value and names besides; copies from `value`,
+        // which has that length.
+        unsafe {
+            mnl::mnl_sys::mnl_attr_put(self.0, attribute, value.len(), value.as_ptr().cast());
+        }
+    }
+
+    /// Adds nested attributes.
+    pub(super) fn nest(&mut self, attribute: u16, body: impl FnOnce(&mut Self)) {
+        // SAFETY: the message has room; the attribute that begins is the one that ends.
+        unsafe {
+            let start = mnl::mnl_sys::mnl_attr_nest_start(self.0, attribute);
+            body(self);
+            mnl::mnl_sys::mnl_attr_nest_end(self.0, start);
+        }
+    }
+
     /// Adds a string.
     pub(super) fn text(&mut self, attribute: u16, value: &str) {
         let text = CString::new(value).unwrap_or_default();

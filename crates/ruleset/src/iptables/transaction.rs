@@ -101,6 +101,16 @@ impl Transaction<'_> {
 }
 
 impl Change<'_> {
+    /// The chain that it changes.
+    pub fn chain(&self) -> &ChainName {
+        match self {
+            Change::Fill { chain, .. }
+            | Change::Prepend { chain, .. }
+            | Change::Remove { chain, .. }
+            | Change::Delete { chain } => chain,
+        }
+    }
+
     fn apply(&self, chains: &mut BTreeMap<ChainName, Chain>) {
         match self {
             Change::Fill { chain, rules } => {

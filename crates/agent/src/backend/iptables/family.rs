@@ -125,7 +125,7 @@ impl Family {
         };
         match without_reading_all {
             // The rules in the kernel are not what we expected: read them.
-            Some(Err(error @ IptablesError::Refused { .. })) => {
+            Some(Err(error)) if error.is_refusal() => {
                 tracing::warn!(%error, "incremental update rejected, doing a full resync");
             }
             Some(done) => {

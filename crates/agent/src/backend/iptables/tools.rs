@@ -76,7 +76,7 @@ impl Tools {
         let restored = self.iptables(family).restore(transaction)?;
         // Without the generations, our own commits look foreign and cause a full resync.
         if let (Some(before), Some(after)) = (before, self.generation()) {
-            self.own.note(before, after, transaction.tables.len(), restored.pid);
+            self.own.note(before, after, restored.commits, restored.pid);
         }
         Ok(restored.bytes)
     }

@@ -22,7 +22,7 @@ pub struct Encoded {
 /// Reason that a rule cannot be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotEncodable {
-    /// A name, comment or interface is longer than xtables allows.
+    /// A name, comment or interface is longer than xtables allows, or there are too many matches.
     #[error("a name or comment is too long")]
     TooLong,
     /// An address, mask or ICMP error belongs to the other address family.
@@ -99,6 +99,10 @@ pub fn encode(family: IpFamily, rule: &RuleSpec) -> Result<Encoded, NotEncodable
     expressions.counter();
     if let Some(target) = &rule.target {
         expressions.target(family, target)?;
+    }
+    // The length of an attribute has 16 bits.
+    if expressions.0.0.len() > usize::from(u16::MAX) - 4 {
+        return Err(NotEncodable::TooLong);
     }
     let protocol = rule.protocol.map_or(0, Protocol::number);
     Ok(Encoded { expressions: expressions.0.0, protocol })
@@ -186,8 +190,8 @@ impl Expressions {
         if IpFamily::of(network.value.addr()) != family {
             return Err(NotEncodable::OtherFamily);
         }
-        let address = octets(&network.value.network().into());
-        let mask = octets(&network.value.netmask().into());
+        let address = octets(&network.value.network());
+        let mask = octets(&network.value.netmask());
         let offset = address_offset(family, side);
         let prefix = usize::from(network.value.prefix_len());
         if prefix > 0 && prefix.is_multiple_of(8) {

@@ -1,0 +1,197 @@
+//! Reads chains and rules.
+//!
+//! The kernel walks a table from its start for each 32 KiB of a dump, so a dump of all rules of a
+//! table costs the square of their number. Rules are read chain by chain, which the kernel finds by
+//! name.
+
+use nftnl::nftnl_sys::libc;
+use rulegen_net::IpFamily;
+use rulegen_ruleset::iptables::nf_tables::{BaseChain, decode};
+use rulegen_ruleset::iptables::{Chain, ChainName, Policy, Rule, Ruleset, Table};
+
+use crate::netlink::{Dumped, attribute, family};
+use crate::nftables::read::Interrupted;
+use crate::nftables::socket::NfTablesSocket;
+use crate::nftables::{DataplaneError, raw::Header};
+
+/// A chain without its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ActualChain {
+    table: Table,
+    name: ChainName,
+    policy: Option<Policy>,
+    /// The type of a base chain, its hook and priority.
+    base: Option<(String, u32, i32)>,
+    /// Number of rules in it and jumps to it.
+    uses: u32,
+}
+
+impl ActualChain {
+    /// Its table and name.
+    pub(super) fn id(&self) -> (Table, ChainName) {
+        (self.table, self.name.clone())
+    }
+
+    /// True if it has neither rules nor jumps to it.
+    pub(super) fn has_no_rules(&self) -> bool {
+        self.uses == 0
+    }
+
+    /// True if it is the built-in chain of iptables.
+    pub(super) fn is(&self, expected: BaseChain) -> bool {
+        let base = self.base.as_ref();
+        base.is_some_and(|(kind, hook, priority)| {
+            (kind.as_str(), *hook, *priority) == (expected.kind, expected.hook, expected.priority)
+        })
+    }
+}
+
+/// A rule with its handle.
+pub(super) struct ActualRule {
+    pub(super) handle: u64,
+    pub(super) rule: Rule,
+}
+
+/// All tables of a family.
+pub(super) fn all(socket: &mut NfTablesSocket, of: IpFamily) -> Result<Ruleset, Interrupted> {
+    let mut ruleset = Ruleset::new(of);
+    for chain in chains(socket, of)? {
+        add(socket, &mut ruleset, chain)?;
+    }
+    Ok(ruleset)
+}
+
+/// These chains.
+pub(super) fn these(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    wanted: &[&(Table, ChainName)],
+) -> Result<Ruleset, Interrupted> {
+    let mut ruleset = Ruleset::new(of);
+    for (table, name) in wanted {
+        if let Some(chain) = chain(socket, of, *table, name)? {
+            add(socket, &mut ruleset, chain)?;
+        }
+    }
+    Ok(ruleset)
+}
+
+fn add(
+    socket: &mut NfTablesSocket,
+    ruleset: &mut Ruleset,
+    chain: ActualChain,
+) -> Result<(), Interrupted> {
+    let ActualChain { table, name, policy, uses, .. } = chain;
+    let mut read = Vec::new();
+    if uses > 0 {
+        rules(socket, ruleset.family, table, &name, |_, rule| read.push(rule))?;
+    }
+    ruleset.tables.entry(table).or_default().insert(name, Chain { policy, rules: read });
+    Ok(())
+}
+
+/// The chains of all tables of iptables of a family.
+pub(super) fn chains(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+) -> Result<Vec<ActualChain>, Interrupted> {
+    let mut found = Vec::new();
+    let number = family::number(of);
+    let dumped = socket.ask(
+        libc::NFT_MSG_GETCHAIN,
+        number,
+        true,
+        |_| {},
+        |message| found.extend(read_chain(message)),
+    )?;
+    whole(dumped)?;
+    Ok(found)
+}
+
+/// One chain; `None` if it does not exist.
+pub(super) fn chain(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    table: Table,
+    name: &ChainName,
+) -> Result<Option<ActualChain>, DataplaneError> {
+    let mut found = None;
+    socket.ask(
+        libc::NFT_MSG_GETCHAIN,
+        family::number(of),
+        false,
+        |header| {
+            header.text(TABLE, table.name());
+            header.text(CHAIN_NAME, name.as_str());
+        },
+        |message| found = read_chain(message),
+    )?;
+    Ok(found)
+}
+
+/// Passes on the rules of a chain in order. A missing chain has none.
+pub(super) fn rules(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    table: Table,
+    chain: &ChainName,
+    mut each: impl FnMut(u64, Rule),
+) -> Result<(), Interrupted> {
+    const HANDLE: u16 = 3;
+    const EXPRESSIONS: u16 = 4;
+    let body = |header: &mut Header<'_>| {
+        header.text(TABLE, table.name());
+        header.text(RULE_CHAIN, chain.as_str());
+    };
+    let dumped = socket.ask(libc::NFT_MSG_GETRULE, family::number(of), true, body, |message| {
+        let handle = attribute::find(message, HANDLE).and_then(|bytes| bytes.try_into().ok());
+        let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
+        each(handle.map_or(0, u64::from_be_bytes), decode(of, expressions));
+    })?;
+    whole(dumped)
+}
+
+fn whole(dumped: Dumped) -> Result<(), Interrupted> {
+    match dumped {
+        Dumped::Whole => Ok(()),
+        Dumped::Interrupted | Dumped::Nothing => Err(Interrupted::Changed),
+    }
+}
+
+/// NFTA_RULE_* and NFTA_CHAIN_*.
+pub(super) const TABLE: u16 = 1;
+pub(super) const RULE_CHAIN: u16 = 2;
+pub(super) const CHAIN_NAME: u16 = 3;
+
+/// A chain of a table of iptables; `None` for others.
+fn read_chain(message: &[u8]) -> Option<ActualChain> {
+    // NFTA_CHAIN_*, NFTA_HOOK_* and NF_DROP.
+    const HOOK: u16 = 4;
+    const POLICY: u16 = 5;
+    const USES: u16 = 6;
+    const TYPE: u16 = 7;
+    const NUMBER: u16 = 1;
+    const PRIORITY: u16 = 2;
+    const DROP: u32 = 0;
+    let table = attribute::text(message, TABLE)?;
+    let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
+    let base = attribute::find(message, HOOK).and_then(|hook| {
+        let number = |wanted| {
+            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == wanted)?;
+            value.try_into().ok().map(u32::from_be_bytes)
+        };
+        let kind = attribute::text(message, TYPE)?;
+        Some((kind, number(NUMBER)?, number(PRIORITY)?.cast_signed()))
+    });
+    let policy = match attribute::be32(message, POLICY) {
+        Some(DROP) => Policy::Drop,
+        _ => Policy::Accept,
+    };
+    Some(ActualChain {
+        table,
+        name: ChainName::from(attribute::text(message, CHAIN_NAME)?),
+        policy: base.is_some().then_some(policy),
+        base,
+        uses: attribute::be32(message, USES).unwrap_or(u32::MAX),
+    })
+}

@@ -1,0 +1,334 @@
+//! Writes transactions of iptables in one batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use nftnl::nftnl_sys::libc;
+use rulegen_net::IpFamily;
+use rulegen_ruleset::dataplane::{RefusalReason, RefusedOperation};
+use rulegen_ruleset::iptables::nf_tables::{BaseChain, base_chain, encode};
+use rulegen_ruleset::iptables::{ChainName, Change, Rule, Table, TableChanges, Transaction};
+
+use super::edit::{Edit, edits};
+use super::read::{ActualChain, ActualRule, CHAIN_NAME, RULE_CHAIN, TABLE, chain, chains, rules};
+use crate::nftables::batch::Batch;
+use crate::nftables::raw::Header;
+use crate::nftables::read::{Interrupted, generation};
+use crate::nftables::socket::NfTablesSocket;
+use crate::nftables::{CommitCost, DataplaneError};
+
+/// Reads the chains that change and writes what differs. Refused if another program commits
+/// in between.
+pub(super) fn commit(
+    socket: &mut NfTablesSocket,
+    transactions: &[(IpFamily, &Transaction<'_>)],
+) -> Result<CommitCost, Interrupted> {
+    let begun = Instant::now();
+    let generation = generation(socket)?;
+    let first = socket.first_sequence();
+    let mut batch = Batch::at(generation, room(transactions), first);
+    for (family, transaction) in transactions {
+        let actual = existing(socket, *family, transaction)?;
+        for changes in &transaction.tables {
+            let table = changes.table;
+            let mut writer =
+                Writer { socket, batch: &mut batch, family: *family, table, actual: &actual };
+            writer.table(changes)?;
+        }
+    }
+    if batch.is_empty() {
+        return Ok(CommitCost::default());
+    }
+    let batch = batch.asking().finish();
+    let encoding = begun.elapsed();
+    let done = socket.commit(&batch);
+    let kernel = begun.elapsed().saturating_sub(encoding);
+    match done {
+        Ok(()) => Ok(CommitCost { bytes: batch.bytes.len(), encoding, kernel }),
+        Err(DataplaneError::Stale) => Err(Interrupted::Changed),
+        // After lost answers the batch may have taken effect, and must not be written again.
+        Err(error) => Err(Interrupted::Failed(error)),
+    }
+}
+
+/// Estimated size of the batch in bytes. What is not used is never made resident.
+fn room(transactions: &[(IpFamily, &Transaction<'_>)]) -> usize {
+    const OF_A_RULE: usize = 700;
+    const OF_A_CHAIN: usize = 200;
+    let counts = transactions.iter().map(|(_, transaction)| transaction.counts());
+    counts.map(|counts| counts.rules * OF_A_RULE + counts.changes() * OF_A_CHAIN).sum()
+}
+
+type Actual = BTreeMap<(Table, ChainName), ActualChain>;
+
+/// The chains of a transaction that exist. A few are requested by name; for many the names of all
+/// chains are read.
+fn existing(
+    socket: &mut NfTablesSocket,
+    family: IpFamily,
+    transaction: &Transaction<'_>,
+) -> Result<Actual, Interrupted> {
+    const FEW: usize = 256;
+    let changes = transaction.tables.iter();
+    let named = changes.flat_map(|of| of.changes.iter().map(|change| (of.table, change.chain())));
+    let named: Vec<(Table, &ChainName)> = named.collect();
+    let mut actual = Actual::new();
+    if named.len() > FEW {
+        let all = chains(socket, family)?.into_iter();
+        actual.extend(all.map(|chain| (chain.id(), chain)));
+    } else {
+        for (table, name) in named {
+            let found = chain(socket, family, table, name)?;
+            actual.extend(found.map(|chain| (chain.id(), chain)));
+        }
+    }
+    Ok(actual)
+}
+
+/// Writes the changes of one table.
+struct Writer<'a> {
+    socket: &'a mut NfTablesSocket,
+    batch: &'a mut Batch,
+    family: IpFamily,
+    table: Table,
+    actual: &'a Actual,
+}
+
+/// Place of a new rule in its chain.
+enum Place {
+    Start,
+    Before(u64),
+    End,
+}
+
+impl Writer<'_> {
+    /// First the chains, so that no rule leads to a missing one. Chains are deleted at the end, when
+    /// no rule leads to them.
+    fn table(&mut self, changes: &TableChanges<'_>) -> Result<(), Interrupted> {
+        self.declare(changes)?;
+        self.removals(changes)?;
+        for change in &changes.changes {
+            if let Change::Prepend { chain, rule } = change {
+                self.step("add rule to", chain.as_str());
+                self.add(chain, rule, &Place::Start)?;
+            }
+        }
+        for change in &changes.changes {
+            if let Change::Fill { chain, rules } = change {
+                self.fill(chain, rules)?;
+            }
+        }
+        let deleted = changes.changes.iter().filter_map(|change| match change {
+            Change::Delete { chain } => Some(*chain),
+            _ => None,
+        });
+        self.delete(deleted.filter(|chain| self.actual_chain(chain).is_some()).collect());
+        Ok(())
+    }
+
+    fn actual_chain(&self, chain: &ChainName) -> Option<&ActualChain> {
+        self.actual.get(&(self.table, chain.clone()))
+    }
+
+    /// Creates the chains that do not exist. A built-in one that does must be that of iptables.
+    fn declare(&mut self, changes: &TableChanges<'_>) -> Result<(), Interrupted> {
+        let mut missing = BTreeSet::new();
+        for change in &changes.changes {
+            let (Change::Fill { chain, .. } | Change::Prepend { chain, .. }) = change else {
+                continue;
+            };
+            match (self.actual_chain(chain), base_chain(self.table, chain)) {
+                (Some(actual), Some(base)) if !actual.is(base) => {
+                    const WHY: &str = "it has another hook, priority or type than iptables' chain";
+                    return Err(self.refused("add rule to", chain, WHY));
+                }
+                (Some(_), _) => {}
+                (None, _) => {
+                    missing.insert(*chain);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let table = self.table.name();
+        self.step("add table", "");
+        self.message(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, |header| {
+            header.text(TABLE, table);
+        });
+        for chain in missing {
+            self.step("add chain", chain.as_str());
+            let base = base_chain(self.table, chain);
+            self.message(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, |header| {
+                header.text(TABLE, table);
+                header.text(CHAIN_NAME, chain.as_str());
+                if let Some(base) = base {
+                    write_base(header, base);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes single rules. One that is not there needs no removal.
+    fn removals(&mut self, changes: &TableChanges<'_>) -> Result<(), Interrupted> {
+        let mut removed: BTreeMap<&ChainName, Vec<&Rule>> = BTreeMap::new();
+        for change in &changes.changes {
+            if let Change::Remove { chain, rule } = change {
+                removed.entry(chain).or_default().push(rule);
+            }
+        }
+        for (chain, mut removed) in removed {
+            self.step("delete rule of", chain.as_str());
+            for ActualRule { handle, rule } in self.rules(chain)? {
+                if let Some(at) = removed.iter().position(|removed| **removed == rule) {
+                    removed.swap_remove(at);
+                    self.delete_rule(chain, Some(handle));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes these the only rules of a chain.
+    fn fill(&mut self, chain: &ChainName, wanted: &[Rule]) -> Result<(), Interrupted> {
+        let is_new = self.actual_chain(chain).is_none_or(ActualChain::has_no_rules);
+        let actual = if is_new { Vec::new() } else { self.rules(chain)? };
+        let edits = edits(&actual, wanted);
+        if edits.is_empty() {
+            return Ok(());
+        }
+        self.step("add rules to", chain.as_str());
+        // The kernel searches each handle from the start of the chain.
+        const MANY: usize = 64;
+        let is_most = edits.len() > MANY && edits.len() * 2 > actual.len() + wanted.len();
+        if is_most && wanted.iter().all(|rule| matches!(rule, Rule::Known(_))) {
+            if !actual.is_empty() {
+                self.delete_rule(chain, None);
+            }
+            return wanted.iter().try_for_each(|rule| self.add(chain, rule, &Place::End));
+        }
+        for edit in edits {
+            match edit {
+                Edit::Delete(handle) => self.delete_rule(chain, Some(handle)),
+                Edit::InsertBefore(handle, rule) => {
+                    self.add(chain, rule, &Place::Before(handle))?;
+                }
+                Edit::Append(rule) => self.add(chain, rule, &Place::End)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes chains, which may lead to each other.
+    fn delete(&mut self, chains: Vec<&ChainName>) {
+        for chain in &chains {
+            self.step("delete all rules of", chain.as_str());
+            self.delete_rule(chain, None);
+        }
+        let table = self.table.name();
+        for chain in chains {
+            self.step("delete chain", chain.as_str());
+            self.message(libc::NFT_MSG_DELCHAIN, 0, |header| {
+                header.text(TABLE, table);
+                header.text(CHAIN_NAME, chain.as_str());
+            });
+        }
+    }
+
+    fn rules(&mut self, chain: &ChainName) -> Result<Vec<ActualRule>, Interrupted> {
+        let mut read = Vec::new();
+        rules(self.socket, self.family, self.table, chain, |handle, rule| {
+            read.push(ActualRule { handle, rule });
+        })?;
+        Ok(read)
+    }
+
+    /// Deletes one rule, or without a handle all rules of the chain.
+    fn delete_rule(&mut self, chain: &ChainName, handle: Option<u64>) {
+        let table = self.table.name();
+        self.message(libc::NFT_MSG_DELRULE, 0, |header| {
+            header.text(TABLE, table);
+            header.text(RULE_CHAIN, chain.as_str());
+            if let Some(handle) = handle {
+                header.bytes(RULE_HANDLE, &handle.to_be_bytes());
+            }
+        });
+    }
+
+    fn add(&mut self, chain: &ChainName, rule: &Rule, place: &Place) -> Result<(), Interrupted> {
+        // NFTA_RULE_* and NFTA_RULE_COMPAT_*.
+        const EXPRESSIONS: u16 = 4 | NESTED;
+        const COMPATIBILITY: u16 = 5 | NESTED;
+        const POSITION: u16 = 6;
+        const PROTOCOL: u16 = 1;
+        const FLAGS: u16 = 2;
+        let Rule::Known(spec) = rule else {
+            return Err(self.refused("add rule to", chain, "a foreign rule cannot be written"));
+        };
+        let encoded = encode(self.family, spec)
+            .map_err(|error| self.refused("add rule to", chain, &error.to_string()))?;
+        let flags = match place {
+            Place::End => libc::NLM_F_CREATE | libc::NLM_F_APPEND,
+            Place::Start | Place::Before(_) => libc::NLM_F_CREATE,
+        };
+        let table = self.table.name();
+        self.message(libc::NFT_MSG_NEWRULE, flags, |header| {
+            header.text(TABLE, table);
+            header.text(RULE_CHAIN, chain.as_str());
+            if let Place::Before(handle) = place {
+                header.bytes(POSITION, &handle.to_be_bytes());
+            }
+            header.bytes(EXPRESSIONS, &encoded.expressions);
+            header.nest(COMPATIBILITY, |header| {
+                header.be32(PROTOCOL, encoded.protocol.into());
+                header.be32(FLAGS, 0);
+            });
+        });
+        Ok(())
+    }
+
+    fn message(&mut self, kind: i32, flags: i32, body: impl FnOnce(&mut Header<'_>)) {
+        self.batch.message(kind, self.family, flags, body);
+    }
+
+    fn step(&mut self, what: &str, chain: &str) {
+        self.batch.step(self.operation(what, chain));
+    }
+
+    fn operation(&self, what: &str, chain: &str) -> String {
+        let text = format!("{what} {} {} {chain}", self.family.nft_name(), self.table);
+        text.trim_end().to_owned()
+    }
+
+    fn refused(&self, what: &str, chain: &ChainName, why: &str) -> Interrupted {
+        Interrupted::Failed(DataplaneError::Refused(vec![RefusedOperation {
+            operation: self.operation(what, chain.as_str()),
+            of_elements: false,
+            reason: RefusalReason::Content,
+            errno: why.to_owned(),
+            message: None,
+        }]))
+    }
+}
+
+/// NFTA_RULE_HANDLE and NLA_F_NESTED.
+const RULE_HANDLE: u16 = 3;
+const NESTED: u16 = 0x8000;
+
+/// The hook, priority, policy and type of a new base chain, in the order of iptables-nft.
+fn write_base(header: &mut Header<'_>, base: BaseChain) {
+    // NFTA_CHAIN_*, NFTA_HOOK_* and NF_ACCEPT.
+    const HOOK: u16 = 4 | NESTED;
+    const POLICY: u16 = 5;
+    const TYPE: u16 = 7;
+    const NUMBER: u16 = 1;
+    const PRIORITY: u16 = 2;
+    const ACCEPT: u32 = 1;
+    header.nest(HOOK, |header| {
+        header.be32(NUMBER, base.hook);
+        header.be32(PRIORITY, base.priority.cast_unsigned());
+    });
+    header.be32(POLICY, ACCEPT);
+    header.text(TYPE, base.kind);
+}
