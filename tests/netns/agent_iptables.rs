@@ -56,7 +56,10 @@ impl<'a> Agent<'a> {
     /// How often the agent read all rules with this variant. It reads the other variant's rules at
     /// its start.
     fn saves(&self, variant: &str) -> usize {
-        self.log().matches(&format!("tables-{variant}-save\"")).count()
+        let log = self.log();
+        let of_programs = log.matches(&format!("tables-{variant}-save\"")).count();
+        let through_netlink = log.matches(&format!("reading tables of iptables-{variant}")).count();
+        of_programs + through_netlink
     }
 
     #[track_caller]
@@ -152,7 +155,8 @@ fn agent_iptables_writes_only_changed_chains() {
         let namespace = Namespace::new("agent-iptables");
         let (path, log) = log_restore_calls(&namespace);
         let calls = |from: usize| fs::read_to_string(&log).unwrap()[from..].to_owned();
-        let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
+        let flags = "--proxy-mode iptables --iptables-backend exec";
+        let flags = format!("{flags} --iptables-variant {variant}");
         put(&namespace, &example("clusterip.yaml"));
         let mut agent = Agent::start(&namespace, &path, &flags);
         agent.wait_for_rules(variant);
@@ -419,7 +423,7 @@ fn iptables_installed_after_agent_start_is_used() {
     let folder = Path::new(&namespace.file("x", "")).with_file_name("programs");
     fs::create_dir_all(&folder).unwrap();
     let path = format!("PATH={}", folder.display());
-    let flags = "--proxy-mode iptables --iptables-sync-period 1s";
+    let flags = "--proxy-mode iptables --iptables-backend exec --iptables-sync-period 1s";
     let mut agent = Agent::start(&namespace, &path, flags);
     agent.wait_until("reported", |agent| {
         agent.log().contains("is not installed (Debian: apt-get install iptables)")
@@ -564,8 +568,9 @@ fn quarantine_iptables_leaves_out_only_refused_service() {
     let (path, counts, lifted) =
         refusing_programs(&namespace, "10.244.9.9", "default/s[1-6] cluster IP");
     put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.3")]));
-    let flags = "--proxy-mode iptables --iptables-variant nft --iptables-sync-period 1s";
-    let mut agent = Agent::start(&namespace, &path, flags);
+    let flags = "--proxy-mode iptables --iptables-variant nft --iptables-backend exec";
+    let flags = format!("{flags} --iptables-sync-period 1s");
+    let mut agent = Agent::start(&namespace, &path, &flags);
     agent.wait_until("updated except Service 7", |agent| {
         let actual = saved(agent.namespace, "nft", "iptables");
         actual.contains("10.244.9.3:") && !actual.contains("default/s7")

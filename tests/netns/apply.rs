@@ -92,7 +92,8 @@ fn apply_runs_one_restore_per_family_and_second_apply_none() {
         let namespace = with_foreign_rules("once", variant);
         let (path, log) = log_restore_calls(&namespace);
         let apply = |manifest: &str| {
-            let command = format!("{path} {} -f {manifest} --prune", env!("CARGO_BIN_EXE_rulegen"));
+            let flags = "--prune --iptables-backend exec";
+            let command = format!("{path} {} -f {manifest} {flags}", env!("CARGO_BIN_EXE_rulegen"));
             let before = fs::read_to_string(&log).unwrap();
             let output = namespace.shell(&command);
             assert!(output.status.success(), "{}", stderr(&output));
@@ -311,20 +312,34 @@ fn cleanup_keeps_chain_that_foreign_rule_uses() {
     }
 }
 
-/// iptables-nft-save omits a table with a rule that only nft can make, and succeeds.
+/// iptables-nft-save omits a table with a rule that only nft can make, and succeeds. Through
+/// netlink the rule is one of others, like any.
 #[test]
-fn apply_fails_if_iptables_save_omits_incompatible_table() {
+fn apply_keeps_rules_that_iptables_cannot_show() {
+    const NATIVE: &str = "ip daddr { 192.0.2.1, 192.0.2.2 } masquerade";
     let namespace = Namespace::new("incompatible");
     let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
     assert!(namespace.rulegen(&apply).status.success());
-    namespace.run("nft add rule ip nat POSTROUTING ip daddr { 192.0.2.1, 192.0.2.2 } masquerade");
-    for command in [apply.as_str(), "cleanup"] {
-        let output = namespace.rulegen(command);
-        assert_eq!(output.status.code(), Some(1), "{command}");
-        assert!(stderr(&output).contains("Table `nat' is incompatible"), "{}", stderr(&output));
-    }
+    namespace.run(&format!("nft add rule ip nat POSTROUTING {NATIVE}"));
+    let output = namespace.rulegen(&format!("{apply} --iptables-backend exec"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("Table `nat' is incompatible"), "{}", stderr(&output));
+
+    namespace.run("nft insert rule ip nat KUBE-SERVICES ip daddr { 192.0.2.3, 192.0.2.4 } drop");
+    let output = namespace.rulegen(&apply);
+    assert!(
+        stderr(&output).contains("IPv4 (iptables-nft): 1 chain written"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!namespace.run("nft list chain ip nat KUBE-SERVICES").contains("192.0.2.3"));
+    let output = namespace.rulegen(&apply);
+    assert_eq!(stderr(&output).matches("nothing to do").count(), 2, "{}", stderr(&output));
     let rules = namespace.run("nft list chain ip nat PREROUTING");
     assert_eq!(rules.matches("jump KUBE-SERVICES").count(), 1, "{rules}");
+    assert!(namespace.rulegen("cleanup").status.success());
+    let left = namespace.run("nft list table ip nat");
+    assert!(left.contains(NATIVE) && !left.contains("KUBE-"), "{left}");
 }
 
 /// Rules of IPv6 are removed even if IPv6 was disabled since.
@@ -349,7 +364,7 @@ fn apply_works_without_ip6tables() {
         std::os::unix::fs::symlink(format!("/usr/sbin/{name}"), folder.join(name)).unwrap();
     }
     let rulegen = format!("PATH={} {}", folder.display(), env!("CARGO_BIN_EXE_rulegen"));
-    let apply = format!("{rulegen} -f {}", example("nodeport.yaml"));
+    let apply = format!("{rulegen} -f {} --iptables-backend exec", example("nodeport.yaml"));
     let output = namespace.shell(&apply);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("ip6tables is not installed"), "{}", stderr(&output));
@@ -420,12 +435,69 @@ fn is_waiting(namespace: &Namespace) -> bool {
 fn apply_reports_missing_iptables_programs() {
     let namespace = Namespace::new("missing");
     let program = env!("CARGO_BIN_EXE_rulegen");
-    let output =
-        namespace.shell(&format!("PATH=/nonexistent {program} -f {}", example("nodeport.yaml")));
+    let apply = format!("{program} -f {}", example("nodeport.yaml"));
+    let output = namespace.shell(&format!("PATH=/nonexistent {apply} --iptables-backend exec"));
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("iptables-nft-restore is not installed"),
         "{}",
         stderr(&output)
     );
+}
+
+/// iptables mode needs neither a program nor another capability than CAP_NET_ADMIN.
+#[test]
+fn apply_iptables_netlink_needs_no_program_and_only_net_admin() {
+    let namespace = Namespace::new("no-program");
+    let setpriv = "PATH=/nonexistent /usr/bin/setpriv --bounding-set -all,+net_admin";
+    let program = format!("{setpriv} {}", env!("CARGO_BIN_EXE_rulegen"));
+    let apply = format!("{program} -f {}", example("nodeport.yaml"));
+    for (command, answer) in [
+        (apply.as_str(), "IPv4 (iptables-nft): "),
+        (&apply, "IPv4 (iptables-nft): nothing to do"),
+        (&format!("{program} diff -f {} --proxy-mode iptables", example("nodeport.yaml")), ""),
+        (&format!("{program} list --proxy-mode iptables"), ""),
+    ] {
+        let output = namespace.shell(command);
+        assert!(output.status.success(), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(answer), "{command}: {}", stderr(&output));
+    }
+    assert!(saved(&namespace, "nft", "iptables").contains("KUBE-SVC-"));
+    assert!(saved(&namespace, "nft", "ip6tables").contains("KUBE-SERVICES"));
+    let output = namespace.shell(&format!("{program} cleanup"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!saved(&namespace, "nft", "iptables").contains("KUBE-"));
+}
+
+/// A change of one rule in a chain of many leaves the others with their counters, in place.
+#[test]
+fn apply_iptables_netlink_writes_only_rules_that_differ() {
+    let namespace = Namespace::new("few-rules");
+    let apply = |manifest: &str| {
+        let flags = format!("-f {manifest} --prune --iptables-variant nft --ip-family ipv4");
+        let output = namespace.rulegen(&flags);
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let service = |n: usize, port: usize| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, namespace: default}}\n\
+             spec: {{clusterIP: 10.96.0.{n}, ports: [{{port: {port}}}]}}\n"
+        )
+    };
+    let cluster = |port: usize| {
+        (1..=9).map(|n| service(n, if n == 5 { port } else { 80 })).collect::<String>()
+    };
+    let handles = || -> Vec<(String, String)> {
+        let listed = namespace.run("nft -a list chain ip filter KUBE-SERVICES");
+        let rules = listed.lines().filter_map(|line| line.trim().split_once(" # handle "));
+        let rules = rules.filter(|(rule, _)| rule.contains("10.96.0."));
+        rules.map(|(rule, handle)| (rule.to_owned(), handle.to_owned())).collect()
+    };
+    apply(&namespace.file("a.yaml", &cluster(80)));
+    let before = handles();
+    apply(&namespace.file("b.yaml", &cluster(81)));
+    let after = handles();
+    assert_eq!((before.len(), after.len()), (9, 9), "{before:?} {after:?}");
+    let changed: Vec<usize> = (0..9).filter(|n| before[*n] != after[*n]).collect();
+    assert_eq!(changed, [4], "{before:?} {after:?}");
 }

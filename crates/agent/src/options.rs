@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rulegen_config::{BindAddress, ProxyConfig};
-use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::iptables::{Access, Variant};
 use rulegen_model::{Host, IfEmpty};
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::ConntrackSettings;
@@ -46,6 +46,8 @@ pub struct Options {
     pub state_folder: Option<PathBuf>,
     /// The iptables variant; `None` to use the one with kubelet's chains.
     pub iptables_variant: Option<Variant>,
+    /// How rules of iptables are read and written.
+    pub iptables_access: Access,
     /// How long to wait for the iptables lock.
     pub iptables_lock_timeout: Duration,
     /// The minimum time between two syncs.

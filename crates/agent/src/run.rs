@@ -268,6 +268,7 @@ fn open_backend(
         ProxyMode::Iptables => {
             let tools = ToolOptions {
                 variant: options.iptables_variant,
+                access: options.iptables_access,
                 lock_timeout: options.iptables_lock_timeout,
             };
             Ok(Box::new(IptablesBackend::new(

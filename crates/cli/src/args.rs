@@ -41,8 +41,8 @@ pub(crate) use list::{ListArgs, ListForm, ServiceArg};
 pub(crate) use objects::ObjectsArgs;
 use shared::parse_table;
 pub(crate) use shared::{
-    EmptyArgs, FamilyArgs, FamilyChoice, InputArgs, KernelArgs, LockArgs, LogArgs, LoggingFormat,
-    ProxyArgs, VariantChoice, parse_bool,
+    BackendChoice, EmptyArgs, FamilyArgs, FamilyChoice, InputArgs, KernelArgs, LockArgs, LogArgs,
+    LoggingFormat, ProxyArgs, VariantChoice, parse_bool,
 };
 pub(crate) use test::{TestArgs, TestForm};
 pub(crate) use trace::{To, TraceArgs, TraceForm};

@@ -1,6 +1,6 @@
 //! The IP families to use.
 
-use rulegen_kernel::iptables::{Variant, is_installed};
+use rulegen_kernel::iptables::{Access, Variant, is_accessible};
 use rulegen_net::IpFamily;
 
 use crate::args::FamilyChoice;
@@ -25,11 +25,16 @@ pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
 }
 
 /// The families in iptables mode: the chosen ones, else those of this host.
-pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'static [IpFamily] {
+pub(crate) fn on_this_host(
+    choice: Option<FamilyChoice>,
+    variant: Variant,
+    access: Access,
+) -> &'static [IpFamily] {
     if let Some(choice) = choice {
         return chosen(choice);
     }
-    let missing = match (rulegen_os::host::has_ipv6(), is_installed(IpFamily::Ipv6, variant)) {
+    let is_accessible = is_accessible(IpFamily::Ipv6, variant, access);
+    let missing = match (rulegen_os::host::has_ipv6(), is_accessible) {
         (true, true) => return chosen(FamilyChoice::Dual),
         (false, _) => "IPv6 is unavailable or disabled",
         (true, false) => "ip6tables is not installed",

@@ -90,12 +90,13 @@ mod tests {
     use super::*;
 
     /// Flags that the configuration has no field for.
-    const NOT_CONFIGURED: [&str; 15] = [
+    const NOT_CONFIGURED: [&str; 16] = [
         "allow-empty",
         "cleanup",
         "config",
         "context",
         "init-only",
+        "iptables-backend",
         "iptables-lock-timeout",
         "iptables-variant",
         "logging-format",

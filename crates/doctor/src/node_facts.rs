@@ -9,7 +9,7 @@ use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{BindAddress, ProxyConfig, ProxyMode};
 use rulegen_kernel::iptables::{
-    Iptables, LegacyTable, Variant, installed, is_installed, legacy_tables,
+    Access, Iptables, LegacyTable, Variant, accessible, is_accessible, legacy_tables,
 };
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::{Cluster, Snapshot};
@@ -60,6 +60,12 @@ pub(crate) struct ActualIptables {
 }
 
 impl ActualIptables {
+    /// True if this is iptables-nft, and its programs can show the table. Other tables of the same
+    /// name belong to nft.
+    pub(crate) fn is_of_iptables_nft(&self, table: IptablesTable) -> bool {
+        self.variant == Variant::Nft && self.ruleset.is_shown_by_iptables(table)
+    }
+
     /// Whether it has chains of Services. Those that a cleanup keeps because rules of other programs
     /// jump to them, usually KUBE-MARK-MASQ, do not count.
     pub(crate) fn holds_services(&self) -> bool {
@@ -185,22 +191,22 @@ impl NodeFacts {
         iptables::ruleset(&plan(snapshot, self.config(), family))
     }
 
-    /// The rulesets of all installed iptables variants. In nftables mode it is no error if none is
-    /// installed.
+    /// The rulesets of all iptables variants that can be read. In nftables mode it is no error if none
+    /// can.
     pub(crate) fn iptables(&self) -> FactResult<&[ActualIptables]> {
         let read = self.iptables.get_or_init(|| self.read_iptables());
         read.as_deref().map_err(Clone::clone)
     }
 
     fn read_iptables(&self) -> FactResult<Vec<ActualIptables>> {
-        let variants = match (installed(), self.config().mode) {
+        let variants = match (accessible(Access::default()), self.config().mode) {
             (Err(_), ProxyMode::Nftables) => Vec::new(),
             (variants, _) => variants?,
         };
         let mut held = Vec::new();
         for variant in variants {
             let families = self.families().iter().copied();
-            for family in families.filter(|family| is_installed(*family, variant)) {
+            for family in families.filter(|of| is_accessible(*of, variant, Access::default())) {
                 let lock_timeout = self.options.lock_timeout;
                 let ruleset = Iptables::new(family, variant, lock_timeout).save()?;
                 held.push(ActualIptables { variant, family, ruleset });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rulegen_compiler::iptables::leads_to_services;
 use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_config::ProxyMode;
-use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
+use rulegen_kernel::iptables::{Access, Variant, is_accessible, legacy_tables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;
@@ -100,7 +100,7 @@ fn remove_chains(
     let mut removed = Removed::default();
     let mut failed = Vec::new();
     for family in IpFamily::BOTH {
-        if !context.were_seen && !is_installed(family, variant) {
+        if !context.were_seen && !is_accessible(family, variant, Access::default()) {
             continue;
         }
         let is_unwanted = |ruleset: &Ruleset| !context.is_again || has_service_chains(ruleset);

@@ -230,8 +230,21 @@ pub(crate) struct KernelArgs {
     #[arg(long, value_name = "VARIANT")]
     pub(crate) iptables_variant: Option<VariantChoice>,
 
+    /// How rules of iptables are read and written: `netlink` needs no iptables program and implies
+    /// the variant nft, `exec` runs iptables-save and iptables-restore [default: netlink for the
+    /// variant nft, exec for legacy]
+    #[arg(long, value_name = "BACKEND", default_value = "auto", hide_default_value = true)]
+    pub(crate) iptables_backend: BackendChoice,
+
     #[command(flatten)]
     pub(crate) lock: LockArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendChoice {
+    Auto,
+    Netlink,
+    Exec,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,12 +10,12 @@ use rulegen_config::{
     ConntrackConfig, KubeProxyConfiguration, ProxyConfig, ProxyMode, RunningConfig,
     format_duration, to_configz,
 };
-use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::iptables::{Access, Variant};
 use rulegen_model::{IfEmpty, Severity, write_yaml};
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::ConntrackSettings;
 
-use super::variant;
+use super::{access, given_variant, variant};
 use crate::WrongUsage;
 use crate::args::AgentArgs;
 use crate::{build_info, configuration, families, input, log, problems, shown};
@@ -62,10 +62,12 @@ fn options(args: &AgentArgs) -> Result<Options> {
     let effective = effective(args, config_file.as_ref())?;
     let (config, running) = (ProxyConfig::from(&effective), RunningConfig::from(&effective));
     check_periods(&running)?;
-    let iptables_variant = match config.mode {
-        ProxyMode::Nftables => None,
-        ProxyMode::Iptables => variant(&args.kernel).ok(),
+    let iptables_variant = match (config.mode, given_variant(&args.kernel)?) {
+        (ProxyMode::Nftables, _) => None,
+        (ProxyMode::Iptables, None) => variant(&args.kernel).ok(),
+        (ProxyMode::Iptables, given) => given,
     };
+    let iptables_access = access(&args.kernel);
     Ok(Options {
         source: source(args, &running),
         read_folder: input::read_path,
@@ -75,10 +77,11 @@ fn options(args: &AgentArgs) -> Result<Options> {
         },
         read_host: input::host,
         config_file,
-        families: families(&config, iptables_variant).to_vec(),
+        families: families(&config, iptables_variant, iptables_access).to_vec(),
         table: args.proxy.nftables.nftables_table.clone(),
         state_folder: Some(args.state_dir.clone()),
         iptables_variant,
+        iptables_access,
         iptables_lock_timeout: args.kernel.lock.timeout(),
         min_sync_period: running.min_sync_period,
         sync_period: running.sync_period,
@@ -116,9 +119,9 @@ fn check_periods(running: &RunningConfig) -> Result<()> {
 }
 
 /// If iptables is not installed yet, the agent keeps looking for it.
-fn families(config: &ProxyConfig, variant: Option<Variant>) -> &'static [IpFamily] {
+fn families(config: &ProxyConfig, variant: Option<Variant>, access: Access) -> &'static [IpFamily] {
     match (config.mode, variant) {
-        (ProxyMode::Iptables, Some(variant)) => families::on_this_host(None, variant),
+        (ProxyMode::Iptables, Some(variant)) => families::on_this_host(None, variant, access),
         _ => families::of_nftables(None),
     }
 }

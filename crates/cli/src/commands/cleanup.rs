@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use rulegen_agent::takeover::{Cleaned, clean_iptables, delete_tables, find_tables, plan_cleaning};
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
-use rulegen_kernel::iptables::{Variant, installed, is_installed};
+use rulegen_kernel::iptables::{Access, Variant, accessible, is_accessible};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde::Serialize;
@@ -103,9 +103,11 @@ fn clean_up(args: &CleanupArgs, dry_run: bool) -> Report {
     if args.keep_kube_proxy {
         return report;
     }
-    let variants = report.succeeded(installed().map_err(anyhow::Error::from)).unwrap_or_default();
+    let access = Access::default();
+    let variants = accessible(access).map_err(anyhow::Error::from);
+    let variants = report.succeeded(variants).unwrap_or_default();
     for variant in variants {
-        for family in IpFamily::BOTH.into_iter().filter(|f| is_installed(*f, variant)) {
+        for family in IpFamily::BOTH.into_iter().filter(|f| is_accessible(*f, variant, access)) {
             let timeout = args.lock.timeout();
             let cleaned = match dry_run {
                 true => plan_cleaning(family, variant, timeout),

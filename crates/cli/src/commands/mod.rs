@@ -23,12 +23,13 @@ use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
 use rulegen_compiler::{nftables, plan};
 use rulegen_inspect::listing::{Listing, of_plan};
-use rulegen_kernel::iptables::{Iptables, Variant, choose};
+use rulegen_kernel::iptables::{Access, Iptables, Variant, choose};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Name, Table};
 
-use crate::args::{KernelArgs, VariantChoice};
+use crate::WrongUsage;
+use crate::args::{BackendChoice, KernelArgs, VariantChoice};
 use crate::input::Input;
 use crate::mode;
 
@@ -57,26 +58,46 @@ fn exit_code(input: &Input, strict: bool) -> ExitCode {
     ExitCode::from(u8::from(strict && input.has_warnings))
 }
 
-/// The variant of --iptables-variant, or this node's.
-fn variant(args: &KernelArgs) -> Result<Variant> {
-    Ok(match args.iptables_variant {
-        Some(VariantChoice::Nft) => Variant::Nft,
-        Some(VariantChoice::Legacy) => Variant::Legacy,
-        None => choose(&KUBELET_CHAINS)?,
-    })
+/// The variant of the flags.
+fn given_variant(args: &KernelArgs) -> Result<Option<Variant>> {
+    match (args.iptables_variant, args.iptables_backend) {
+        (Some(VariantChoice::Legacy), BackendChoice::Netlink) => {
+            let message = "--iptables-backend netlink needs --iptables-variant nft";
+            Err(WrongUsage(message.to_owned()).into())
+        }
+        (Some(VariantChoice::Legacy), _) => Ok(Some(Variant::Legacy)),
+        (Some(VariantChoice::Nft), _) | (None, BackendChoice::Netlink) => Ok(Some(Variant::Nft)),
+        (None, BackendChoice::Auto | BackendChoice::Exec) => Ok(None),
+    }
 }
 
-/// The variant whose rules are read: that of --iptables-variant, else the only one with rules of
-/// Services, else the one that this node uses.
+/// How the flags say that rules are read and written.
+fn access(args: &KernelArgs) -> Access {
+    match args.iptables_backend {
+        BackendChoice::Auto | BackendChoice::Netlink => Access::Netlink,
+        BackendChoice::Exec => Access::Programs,
+    }
+}
+
+/// The variant of the flags, or this node's.
+fn variant(args: &KernelArgs) -> Result<Variant> {
+    match given_variant(args)? {
+        Some(variant) => Ok(variant),
+        None => Ok(choose(&KUBELET_CHAINS, access(args))?),
+    }
+}
+
+/// The variant whose rules are read: that of the flags, else the only one with rules of Services,
+/// else the one that this node uses.
 fn variant_in_use(args: &KernelArgs) -> Result<Variant> {
-    match (args.iptables_variant, mode::variants_in_use().as_slice()) {
+    match (given_variant(args)?, mode::variants_in_use().as_slice()) {
         (None, [only]) => Ok(*only),
         _ => variant(args),
     }
 }
 
 fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {
-    Iptables::new(family, variant, args.lock.timeout())
+    Iptables::new(family, variant, args.lock.timeout()).accessed_by(access(args))
 }
 
 /// Writes results to standard output. A closed pipe, as with `head`, is not an error.

@@ -67,14 +67,15 @@ impl Firewall {
 fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<Firewall>> {
     let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
     // The tables of iptables-nft are judged by their rules as iptables lists them.
-    let has_iptables = |family: TableFamily| {
-        held.iter().any(|held| held.variant == Variant::Nft && family == held.family.into())
+    let is_of_iptables = |family: TableFamily, table: &str| {
+        let table = Table::ALL.into_iter().find(|of| of.name() == table);
+        let mut held = held.iter().filter(|held| family == held.family.into());
+        table.is_some_and(|table| held.any(|held| held.is_of_iptables_nft(table)))
     };
-    let is_of_iptables = |table: &str| Table::ALL.into_iter().any(|of| of.name() == table);
     let is_wanted = |family: TableFamily, table: &str| {
         let is_left_out = node.excludes_family(family.word())
             || services.contains(&table)
-            || is_of_iptables(table) && has_iptables(family);
+            || is_of_iptables(family, table);
         !is_left_out
     };
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
@@ -97,7 +98,10 @@ fn of_base_chain(family: TableFamily, base: FirewallBaseChain, families: &[IpFam
 }
 
 fn firewalls_of(held: &ActualIptables) -> Vec<Firewall> {
-    let bases = of_iptables(&held.ruleset, "", |table| table != Table::Nat).into_iter();
+    let is_judged = |table: Table| {
+        table != Table::Nat && (held.variant == Variant::Legacy || held.is_of_iptables_nft(table))
+    };
+    let bases = of_iptables(&held.ruleset, "", is_judged).into_iter();
     let bases = bases.filter(Firewall::is_passed);
     bases.map(|base| of_iptables_chain(held, base)).collect()
 }

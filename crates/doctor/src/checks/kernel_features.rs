@@ -1,9 +1,9 @@
 //! Checks whether the kernel supports the rules. In nftables mode the kernel validates an example of
-//! each kind of rule and rolls it back; in iptables mode the programs must be installed.
+//! each kind of rule and rolls it back; iptables mode needs nf_tables or the programs of iptables-legacy.
 
 use crate::error::FactResult;
 use rulegen_config::ProxyMode;
-use rulegen_kernel::iptables::{installed, is_installed};
+use rulegen_kernel::iptables::{Access, accessible, is_accessible};
 use rulegen_kernel::nftables::Missing;
 use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
@@ -28,9 +28,10 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
             )],
         }),
         ProxyMode::Iptables => {
-            let variants = installed().unwrap_or_default();
+            let access = Access::default();
+            let variants = accessible(access).unwrap_or_default();
             let is_missing = |family: &&IpFamily| {
-                !variants.iter().any(|variant| is_installed(**family, *variant))
+                !variants.iter().any(|variant| is_accessible(**family, *variant, access))
             };
             let missing = node.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
             CheckResult::Found(check_iptables(&missing))

@@ -5,8 +5,8 @@ use crate::error::FactResult;
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
-use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::NatBaseChain;
+use rulegen_ruleset::iptables::Table;
 
 use crate::code::FindingCode;
 use crate::finding::{CheckResult, Finding};
@@ -42,7 +42,8 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft.
 fn is_of_iptables(held: &[ActualIptables], family: &str) -> bool {
-    held.iter().any(|held| held.variant == Variant::Nft && held.family.nft_name() == family)
+    let mut held = held.iter().filter(|held| held.family.nft_name() == family);
+    held.any(|held| held.is_of_iptables_nft(Table::Nat))
 }
 
 /// The rules in the format of `iptables -S`, with the program's name.

@@ -3,6 +3,7 @@
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Table, parse};
 
+use super::access::Access;
 use super::error::IptablesError;
 use super::program::Program;
 use super::variant::Variant;
@@ -37,31 +38,22 @@ fn probe(family: IpFamily, variant: Variant) -> Result<String, IptablesError> {
 ///
 /// # Errors
 /// The kernel has no nf_tables and no variant is installed.
-pub fn choose(marks: &[&str]) -> Result<Variant, IptablesError> {
+pub fn choose(marks: &[&str], access: Access) -> Result<Variant, IptablesError> {
+    let accessible = accessible(access)?;
     let is_marked =
-        |variant: &Variant| marks.iter().any(|mark| holds_chain(*variant, Table::Mangle, mark));
-    let marked = Variant::ALL.into_iter().find(is_marked);
-    let chosen = match marked {
-        Some(variant) => variant,
-        None => installed_or_netlink()?,
-    };
+        |variant: &&Variant| marks.iter().any(|mark| holds_chain(**variant, Table::Mangle, mark));
+    let marked = accessible.iter().find(is_marked).copied();
+    let first_installed = || installed().ok().and_then(|installed| installed.first().copied());
+    let chosen = marked.or_else(first_installed).unwrap_or(Variant::Nft);
     tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose iptables variant");
     Ok(chosen)
 }
 
-fn installed_or_netlink() -> Result<Variant, IptablesError> {
-    match installed() {
-        Ok(installed) => Ok(installed.first().copied().unwrap_or(Variant::Nft)),
-        Err(error) if !has_nf_tables() => Err(error),
-        Err(_) => Ok(Variant::Nft),
-    }
-}
-
 /// True if the rules of a variant can be read and written for a family.
-pub fn is_accessible(family: IpFamily, variant: Variant) -> bool {
-    match variant {
-        Variant::Nft => has_nf_tables(),
-        Variant::Legacy => is_installed(family, variant),
+pub fn is_accessible(family: IpFamily, variant: Variant, access: Access) -> bool {
+    match (variant, access) {
+        (Variant::Nft, Access::Netlink) => has_nf_tables(),
+        _ => is_installed(family, variant),
     }
 }
 
@@ -69,11 +61,11 @@ pub fn is_accessible(family: IpFamily, variant: Variant) -> bool {
 ///
 /// # Errors
 /// [`IptablesError::NotInstalled`] if there is none.
-pub fn accessible() -> Result<Vec<Variant>, IptablesError> {
+pub fn accessible(access: Access) -> Result<Vec<Variant>, IptablesError> {
     match installed() {
-        Ok(installed) if installed.contains(&Variant::Nft) || !has_nf_tables() => Ok(installed),
+        Ok(installed) if installed.contains(&Variant::Nft) => Ok(installed),
+        installed if access == Access::Programs || !has_nf_tables() => installed,
         Ok(installed) => Ok([Variant::Nft].into_iter().chain(installed).collect()),
-        Err(error) if !has_nf_tables() => Err(error),
         Err(_) => Ok(vec![Variant::Nft]),
     }
 }

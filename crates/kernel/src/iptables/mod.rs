@@ -5,6 +5,7 @@
 //! of `iptables-save` and `iptables-restore` per family. The programs of iptables-nft can be used in
 //! the same way.
 
+mod access;
 mod error;
 mod installed;
 mod legacy;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction, parse};
 
+pub use access::Access;
 pub use error::IptablesError;
 pub use installed::{accessible, choose, holds_chain, installed, is_accessible, is_installed};
 pub use legacy::{LegacyTable, legacy_tables};
@@ -40,16 +42,6 @@ pub struct Iptables {
     lock_timeout: Duration,
 }
 
-/// How tables are read and written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Through netlink for iptables-nft, and through its programs for iptables-legacy.
-    #[default]
-    Netlink,
-    /// Through the programs of either variant.
-    Programs,
-}
-
 impl Iptables {
     /// The tables of a variant. Programs wait at most `lock_timeout` for the xtables lock.
     pub fn new(family: IpFamily, variant: Variant, lock_timeout: Duration) -> Self {
@@ -62,7 +54,8 @@ impl Iptables {
         Self { access, ..self }
     }
 
-    fn uses_netlink(&self) -> bool {
+    /// True if the tables are accessed through netlink, not through programs.
+    pub fn uses_netlink(&self) -> bool {
         (self.variant, self.access) == (Variant::Nft, Access::Netlink)
     }
 
@@ -73,6 +66,7 @@ impl Iptables {
     /// See [`IptablesError`].
     pub fn save(&self) -> Result<Ruleset, IptablesError> {
         if self.uses_netlink() {
+            tracing::debug!(family = self.family.api_name(), "reading tables of iptables-nft");
             let (_, ruleset) = NfTables::open()?.read_iptables(self.family)?;
             return Ok(ruleset);
         }
@@ -120,9 +114,7 @@ impl Iptables {
     /// See [`IptablesError`].
     pub fn restore(&self, transaction: &Transaction<'_>) -> Result<Restored, IptablesError> {
         if self.uses_netlink() {
-            let mut kernel = NfTables::open()?;
-            let cost = kernel.commit_iptables(&[(self.family, transaction)])?;
-            return Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits: 1 });
+            return Self::commit_together(&[(self.family, transaction)]);
         }
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
@@ -136,6 +128,18 @@ impl Iptables {
             }
             error => error,
         })
+    }
+
+    /// Applies the transactions of several families in one commit through netlink.
+    ///
+    /// # Errors
+    /// See [`IptablesError`]; nothing is written.
+    pub fn commit_together(
+        transactions: &[(IpFamily, &Transaction<'_>)],
+    ) -> Result<Restored, IptablesError> {
+        let mut kernel = NfTables::open()?;
+        let cost = kernel.commit_iptables(transactions)?;
+        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits: 1 })
     }
 
     fn program(&self, what: &str) -> Program {

@@ -36,6 +36,20 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// True unless the rule has an expression of nf_tables in place of a match or target.
+    pub(super) fn is_shown_by_iptables(&self) -> bool {
+        match self {
+            Rule::Known(_) => true,
+            Rule::Foreign { text, .. } => !text.contains(NATIVE_EXPRESSION),
+        }
+    }
+}
+
+/// How the text of a foreign rule begins an expression that has no words in iptables. The bytes of
+/// the expression and `]` follow.
+pub(super) const NATIVE_EXPRESSION: &str = "[nft ";
+
 impl From<RuleSpec> for Rule {
     fn from(rule: RuleSpec) -> Self {
         Rule::Known(rule)

@@ -84,6 +84,16 @@ impl Ruleset {
         self.tables.get(&table)?.get(name)
     }
 
+    /// True if iptables can show everything in a table: it has no base chain with another name, and
+    /// no rule with an expression that only `nft` writes.
+    pub fn is_shown_by_iptables(&self, table: Table) -> bool {
+        let is_shown = |(name, chain): (&ChainName, &Chain)| {
+            (chain.policy.is_none() || name.is_built_in())
+                && chain.rules.iter().all(Rule::is_shown_by_iptables)
+        };
+        self.tables.get(&table).into_iter().flatten().all(is_shown)
+    }
+
     /// Number of rules in a table.
     pub fn rules_of(&self, table: Table) -> usize {
         let chains = self.tables.get(&table).into_iter().flat_map(|chains| chains.values());

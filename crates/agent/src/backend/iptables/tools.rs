@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rulegen_compiler::iptables::KUBELET_CHAINS;
-use rulegen_kernel::iptables::{Iptables, IptablesError, OwnCommits, Variant, choose};
+use rulegen_kernel::iptables::{Access, Iptables, IptablesError, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
@@ -17,12 +17,14 @@ use crate::threads;
 pub(crate) struct ToolOptions {
     /// `None` to use the variant with kubelet's chains.
     pub(crate) variant: Option<Variant>,
+    pub(crate) access: Access,
     pub(crate) lock_timeout: Duration,
 }
 
-/// iptables-save and iptables-restore of one variant.
+/// The tables of one variant.
 pub(super) struct Tools {
     variant: Variant,
+    access: Access,
     lock_timeout: Duration,
     /// Reads the generation of the ruleset, for iptables-nft.
     kernel: Option<NfTables>,
@@ -34,7 +36,7 @@ impl Tools {
     pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self, error::Error> {
         let variant = match options.variant {
             Some(variant) => variant,
-            None => choose(&KUBELET_CHAINS)?,
+            None => choose(&KUBELET_CHAINS, options.access)?,
         };
         let kernel = match variant {
             Variant::Nft => Some(NfTables::open()?),
@@ -42,8 +44,8 @@ impl Tools {
         };
         threads::watch_iptables(variant, sink.clone())?;
         tracing::debug!(%variant, "using iptables variant");
-        let lock_timeout = options.lock_timeout;
-        Ok(Self { variant, lock_timeout, kernel, own: OwnCommits::default() })
+        let ToolOptions { access, lock_timeout, .. } = *options;
+        Ok(Self { variant, access, lock_timeout, kernel, own: OwnCommits::default() })
     }
 
     pub(super) fn variant(&self) -> Variant {
@@ -91,7 +93,7 @@ impl Tools {
     }
 
     fn iptables(&self, family: IpFamily) -> Iptables {
-        Iptables::new(family, self.variant, self.lock_timeout)
+        Iptables::new(family, self.variant, self.lock_timeout).accessed_by(self.access)
     }
 }
 

@@ -16,7 +16,7 @@ use rulegen_ruleset::iptables::{Ruleset, Split, Table, Transaction, diff, isolat
 use super::removal::Removal;
 use super::skipped::{end_with, left_out};
 use crate::args::ApplyArgs;
-use crate::commands::{compile, iptables, services, variant};
+use crate::commands::{access, compile, iptables, services, variant};
 use crate::families;
 use crate::input::Input;
 use crate::problems::say;
@@ -27,7 +27,7 @@ pub(super) fn apply(args: &ApplyArgs, input: &Input) -> Result<()> {
     let others = thread::Builder::new()
         .spawn(move || others_in_use(variant))
         .context("cannot start a thread")?;
-    let families = families::on_this_host(args.family.ip_family, variant);
+    let families = families::on_this_host(args.family.ip_family, variant, access(&args.kernel));
     let refused = restore(args, input, families, variant)?;
     others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
     hint_at_localnet(input);
@@ -56,10 +56,11 @@ fn restore(
         actual.iter().for_each(|actual| listing.append(of_ruleset(actual)));
         Removal::new(args, input).check(&listing, &services(input, families))?;
     }
+    let are_written = are_written_together(families, variant, args, &transactions)?;
     let mut refused = BTreeSet::new();
     for ((family, actual), transaction) in families.iter().zip(&actual).zip(&transactions) {
         let mut tables = iptables(*family, variant, &args.kernel);
-        let written = match transaction.is_empty() {
+        let written = match are_written || transaction.is_empty() {
             true => Ok(()),
             false => tables.restore(transaction).map(drop),
         };
@@ -79,6 +80,25 @@ fn restore(
     // Skip destructors: freeing a large cluster takes longer than compiling it.
     std::mem::forget((actual, desired));
     Ok(refused)
+}
+
+/// Writes all families in one commit, if the variant can. Not if one of them is refused: then each
+/// is written on its own, without the Services that are refused.
+fn are_written_together(
+    families: &[IpFamily],
+    variant: Variant,
+    args: &ApplyArgs,
+    transactions: &[Transaction<'_>],
+) -> Result<bool> {
+    let is_native = |family: &IpFamily| iptables(*family, variant, &args.kernel).uses_netlink();
+    if !families.iter().all(is_native) {
+        return Ok(false);
+    }
+    let of_families = families.iter().copied().zip(transactions);
+    match Iptables::commit_together(&Vec::from_iter(of_families)) {
+        Err(error) if error.is_about_content() => Ok(false),
+        written => Ok(written.map(|_| true)?),
+    }
 }
 
 /// Writes all Services of a family that iptables accepts. Returns the rejected ones, and a summary of

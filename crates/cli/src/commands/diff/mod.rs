@@ -17,7 +17,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Actual, Name, Table};
 
-use super::{iptables, print_with, tables, variant};
+use super::{access, iptables, print_with, tables, variant};
 use crate::WrongUsage;
 use crate::args::{DiffArgs, DiffForm};
 use crate::families;
@@ -63,7 +63,7 @@ fn input(args: &DiffArgs) -> Result<Input> {
 fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<DiffReport> {
     let variant = variant(&args.kernel)?;
     let (mut actual, mut plans) = (Vec::new(), Vec::new());
-    for family in families::on_this_host(args.family.ip_family, variant) {
+    for family in families::on_this_host(args.family.ip_family, variant, access(&args.kernel)) {
         actual.push(iptables(*family, variant, &args.kernel).save()?);
         plans.push(plan(&input.snapshot, &input.config, *family));
     }

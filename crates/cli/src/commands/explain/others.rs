@@ -26,66 +26,77 @@ pub(super) fn base_chains(
     followed: &Followed<'_>,
     args: &KernelArgs,
 ) -> Result<Vec<FirewallBaseChain>> {
-    let of_nft = of_iptables_nft(family, followed, args)?;
-    let mut chains = of_nftables(family, followed, of_nft.is_some())?;
-    chains.extend(of_nft.into_iter().flatten());
+    let saved;
+    let of_nft = match followed {
+        Followed::Ruleset(Variant::Nft, ruleset) => Some(*ruleset),
+        _ => {
+            saved = iptables_nft(family, args);
+            saved.as_ref()
+        }
+    };
+    let is_shown = |table: Table| of_nft.is_some_and(|rules| rules.is_shown_by_iptables(table));
+    let mut chains = of_nftables(family, followed, is_shown)?;
+    let is_of_iptables = |table: Table| {
+        let is_followed = matches!(followed, Followed::Ruleset(Variant::Nft, _));
+        is_shown(table) && !(is_followed && is_followed_table(table))
+    };
+    chains.extend(of_nft.into_iter().flat_map(|rules| of_iptables(rules, "", is_of_iptables)));
     chains.extend(of_iptables_legacy(family, followed, args));
     Ok(chains)
 }
 
-/// The tables of nf_tables. Those of iptables-nft are left out if iptables showed them.
+/// The tables of nf_tables, without those that iptables shows. In a table that is followed, only
+/// base chains with the names of iptables are.
 fn of_nftables(
     family: IpFamily,
     followed: &Followed<'_>,
-    is_iptables_known: bool,
+    is_shown: impl Fn(Table) -> bool,
 ) -> Result<Vec<FirewallBaseChain>> {
     let own = TableFamily::from(family);
+    let of_iptables = |of: TableFamily, table: &str| {
+        let known = Table::ALL.into_iter().find(|known| known.name() == table);
+        known.filter(|_| of == own)
+    };
     let is_wanted = |of: TableFamily, table: &str| {
         let is_followed = match followed {
             Followed::Table(name) => of == own && table == name.as_str(),
             Followed::Ruleset(..) => false,
         };
         let sees = of == own || of.of_packets().is_none();
-        sees && !is_followed && !(is_iptables_known && of == own && is_of_iptables(table))
+        sees && !is_followed && !of_iptables(of, table).is_some_and(&is_shown)
     };
     // The kernel may have no nf_tables.
     let Ok(mut kernel) = NfTables::open() else { return Ok(Vec::new()) };
     if kernel.generation().is_err_and(|error| error.is_absence()) {
         return Ok(Vec::new());
     }
-    Ok(kernel.firewall_chains(is_wanted)?.into_iter().map(|(_, base)| base).collect())
+    let is_followed = |of: TableFamily, base: &FirewallBaseChain| {
+        let table = base.table.split_once(' ').map_or("", |(_, table)| table);
+        let is_table = of_iptables(of, table).is_some_and(is_followed_table);
+        let is_ruleset = matches!(followed, Followed::Ruleset(Variant::Nft, _));
+        is_ruleset && is_table && ChainName::from(&*base.chain).is_built_in()
+    };
+    let chains = kernel.firewall_chains(is_wanted)?.into_iter();
+    Ok(chains.filter(|(of, base)| !is_followed(*of, base)).map(|(_, base)| base).collect())
 }
 
-fn is_of_iptables(table: &str) -> bool {
-    Table::ALL.into_iter().any(|of| of.name() == table)
-}
-
-/// The tables of iptables-nft that are not followed; `None` if iptables cannot show them, or there
-/// are none.
-fn of_iptables_nft(
-    family: IpFamily,
-    followed: &Followed<'_>,
-    args: &KernelArgs,
-) -> Result<Option<Vec<FirewallBaseChain>>> {
-    if let Followed::Ruleset(Variant::Nft, ruleset) = followed {
-        return Ok(Some(of_iptables(ruleset, "", is_not_followed)));
-    }
+/// The tables of iptables-nft; `None` if there are none, or they cannot be read.
+fn iptables_nft(family: IpFamily, args: &KernelArgs) -> Option<Ruleset> {
     let own = TableFamily::from(family);
-    let Ok(mut kernel) = NfTables::open() else { return Ok(None) };
-    let Ok(chains) = kernel.base_chains() else { return Ok(None) };
+    let chains = NfTables::open().ok()?.base_chains().ok()?;
+    let is_of_iptables = |table: &str| Table::ALL.into_iter().any(|of| of.name() == table);
     let mut tables = chains.iter().filter(|(id, _)| id.family == own).map(|(id, _)| &id.table);
     let is_used = tables.any(|table| is_of_iptables(table.as_str()));
-    if !is_used || !is_installed(family, Variant::Nft) {
-        return Ok(None);
-    }
-    // Tables that iptables cannot show are read like those of other programs.
-    let saved = iptables(family, Variant::Nft, args).save().ok();
-    Ok(saved.map(|ruleset| of_iptables(&ruleset, "", |_| true)))
+    is_used.then(|| iptables(family, Variant::Nft, args).save().ok())?
 }
 
-/// `explain` follows the others.
+/// `explain` follows these tables.
+fn is_followed_table(table: Table) -> bool {
+    matches!(table, Table::Nat | Table::Filter)
+}
+
 fn is_not_followed(table: Table) -> bool {
-    !matches!(table, Table::Nat | Table::Filter)
+    !is_followed_table(table)
 }
 
 /// The loaded tables of iptables-legacy that are not followed.

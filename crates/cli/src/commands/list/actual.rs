@@ -14,7 +14,7 @@ use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Actual, Delinearized, Name, Unknown};
 
-use super::super::{iptables, variant_in_use};
+use super::super::{access, iptables, variant_in_use};
 use crate::args::ListArgs;
 use crate::families;
 
@@ -55,7 +55,9 @@ impl RuleSource {
         let choice = args.family.ip_family;
         match self {
             RuleSource::Nftables => families::of_nftables(choice),
-            RuleSource::Iptables(variant) => families::on_this_host(choice, *variant),
+            RuleSource::Iptables(variant) => {
+                families::on_this_host(choice, *variant, access(&args.kernel))
+            }
         }
     }
 

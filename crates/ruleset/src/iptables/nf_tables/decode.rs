@@ -82,6 +82,8 @@ impl<'a> Reader<'a> {
             "immediate" => self.verdict(data),
             "match" => self.wrapped_match(data),
             "target" => self.wrapped_target(data),
+            "limit" => self.limit(data),
+            "log" => self.netlink_log(data),
             _ => None,
         };
         if is_understood.is_none() {
@@ -376,6 +378,29 @@ impl<'a> Reader<'a> {
         self.forget_loaded();
         self.has_ended = true;
         self.set_target(target);
+        Some(())
+    }
+
+    /// The match `limit`, of packets.
+    fn limit(&mut self, data: &'a [u8]) -> Option<()> {
+        let number = |kind| find(data, kind)?.try_into().ok().map(u64::from_be_bytes);
+        let (rate, unit, burst) = (number(1)?, number(2)?, be32(data, 3)?);
+        if (be32(data, 4)?, be32(data, 5).unwrap_or_default()) != (0, 0) {
+            return None;
+        }
+        self.foreign.limit(rate, unit, burst)?;
+        self.forget_loaded();
+        self.is_foreign = true;
+        Some(())
+    }
+
+    /// The target `NFLOG`.
+    fn netlink_log(&mut self, data: &'a [u8]) -> Option<()> {
+        const GROUP: u16 = 1;
+        find(data, GROUP)?;
+        self.forget_loaded();
+        (self.has_ended, self.is_foreign) = (true, true);
+        self.foreign.netlink_log(data);
         Some(())
     }
 

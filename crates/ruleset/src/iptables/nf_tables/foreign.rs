@@ -8,7 +8,7 @@ use rulegen_net::{IpFamily, Protocol};
 use super::extension::Actual;
 use super::info::{array, u16_at, u32_at};
 use crate::iptables::chain_name::ChainName;
-use crate::iptables::rule::{Match, RuleSpec, Target};
+use crate::iptables::rule::{Match, NATIVE_EXPRESSION, RuleSpec, Target};
 
 /// NFT_META_OIFNAME and NFT_GOTO.
 pub(super) const META_OIFNAME: u32 = 7;
@@ -119,6 +119,24 @@ impl ForeignRule {
         self.lead(actual.name.into(), &format!(" -j {words}"));
     }
 
+    pub(super) fn limit(&mut self, rate: u64, unit: u64, burst: u32) -> Option<()> {
+        /// XT_LIMIT_BURST, which iptables-save does not print.
+        const DEFAULT_BURST: u32 = 5;
+        const UNITS: [(u64, &str); 4] =
+            [(1, "sec"), (60, "min"), (60 * 60, "hour"), (24 * 60 * 60, "day")];
+        let (_, unit) = UNITS.iter().find(|(seconds, _)| *seconds == unit)?;
+        let mut words = format!(" -m limit --limit {rate}/{unit}");
+        if burst != DEFAULT_BURST {
+            words += &format!(" --limit-burst {burst}");
+        }
+        self.matches.push(words);
+        Some(())
+    }
+
+    pub(super) fn netlink_log(&mut self, data: &[u8]) {
+        self.lead("NFLOG".into(), &format!(" -j NFLOG {}", hexadecimal(data)));
+    }
+
     pub(super) fn goto(&mut self, chain: ChainName) {
         let words = format!(" -g {chain}");
         self.lead(chain, &words);
@@ -167,7 +185,7 @@ impl ForeignRule {
         // NFTA_LOOKUP_DREG: a verdict map has the register 0.
         const TO: u16 = 3;
         let is_verdict_map = name == "lookup" && super::attribute::be32(data, TO) == Some(0);
-        let words = format!("[nft {name} {}]", hexadecimal(data));
+        let words = format!("{NATIVE_EXPRESSION}{name} {}]", hexadecimal(data));
         match CONDITIONS.contains(&name) && !is_verdict_map {
             true => self.matches.push(format!(" {words}")),
             false => self.targets.push(format!(" -j {words}")),
