@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::iptables::{Iptables, Variant};
+use rulegen_kernel::nftables::NfTables;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{Ruleset, diff, parse};
+use rulegen_ruleset::iptables::{Ruleset, Table, diff, parse};
 
 use crate::common::root;
 use crate::namespace::Namespace;
@@ -60,6 +63,66 @@ fn iptables_netlink_reads_and_writes_golden_output_as_iptables_nft() {
         let saved = namespace.run(&format!("{program}-nft-save"));
         assert_eq!(uncounted(&saved), uncounted(&wanted), "{}", output.display());
         assert_eq!(diff(&read, &desired, &OURS).summary(), "nothing to do", "{}", output.display());
+    }
+}
+
+/// Another program moves a rule from one chain to another all the time. Each read sees it in one of
+/// them, and each write succeeds.
+#[test]
+fn iptables_netlink_reads_and_writes_between_commits_of_others() {
+    let namespace = Namespace::new("busy");
+    let chain = |n: usize| {
+        let (chain, ip) = (format!("KUBE-SEP-{n:016}"), format!("10.1.{}.{}", n / 250, n % 250));
+        format!(":{chain} - [0:0]\n-A {chain} -s {ip}/32 -j RETURN\n-A {chain} -j ACCEPT\n")
+    };
+    let text = format!("*nat\n{}COMMIT\n", (0..2000).map(chain).collect::<String>());
+    let (desired, errors) = parse(IpFamily::Ipv4, &text);
+    assert_eq!(errors, []);
+    let tables = tables(IpFamily::Ipv4);
+    let empty = Ruleset::new(IpFamily::Ipv4);
+    // The kernel lists chains in the order in which they were made.
+    namespace.run("nft 'add table ip nat; add chain ip nat FIRST; add rule ip nat FIRST accept'");
+    namespace.inside(|| tables.restore(&diff(&empty, &desired, &OURS)).unwrap());
+    namespace.run("nft add chain ip nat LAST");
+    let flush = "flush chain ip nat FIRST; flush chain ip nat LAST";
+    let moves = ["FIRST", "LAST"].map(|to| format!("nft '{flush}; add rule ip nat {to} accept'"));
+    let is_over = AtomicBool::new(false);
+    let mut interrupted = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                namespace.shell(&moves.join(";"));
+            }
+        });
+        let _over = StopOnDrop(&is_over);
+        namespace.inside(|| {
+            let mut kernel = NfTables::open().unwrap();
+            for _ in 0..10 {
+                let before = kernel.generation().unwrap();
+                let read = tables.save().unwrap();
+                interrupted += usize::from(kernel.generation().unwrap() != before);
+                let rules = |name: &str| read.chain(Table::Nat, &name.into()).unwrap().rules.len();
+                assert_eq!(rules("FIRST") + rules("LAST"), 1, "a commit was seen in half");
+                // Removes a rule of each chain, and writes it again.
+                let mut without = desired.clone();
+                let chains = without.tables.values_mut().flat_map(|chains| chains.values_mut());
+                chains.for_each(|chain| drop(chain.rules.pop()));
+                tables.restore(&diff(&read, &without, &OURS)).unwrap();
+                let read = tables.save().unwrap();
+                assert_eq!(diff(&read, &without, &OURS).summary(), "nothing to do");
+                tables.restore(&diff(&read, &desired, &OURS)).unwrap();
+            }
+        });
+    });
+    assert!(interrupted >= 5, "too few reads saw a commit: {interrupted}");
+}
+
+/// Ends the commits of other threads, also if the test fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

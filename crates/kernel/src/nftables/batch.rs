@@ -286,6 +286,15 @@ struct Step {
 }
 
 impl Finished {
+    /// Replaces the generation of a batch that was made with one.
+    pub(super) fn set_generation(&mut self, generation: Generation) {
+        // After the headers of the first message and of its first attribute.
+        const AT: usize = 16 + 4 + 4;
+        if let Some(place) = self.bytes.get_mut(AT..AT + 4) {
+            place.copy_from_slice(&generation.0.to_be_bytes());
+        }
+    }
+
     /// The refusal of a message.
     pub(super) fn refusal(
         &self,

@@ -137,6 +137,14 @@ impl Default for TouchedChains {
 }
 
 impl TouchedChains {
+    /// Adds the chains of a later commit.
+    pub(super) fn merge(&mut self, later: TouchedChains) {
+        match (&mut *self, later) {
+            (Self::These(chains), Self::These(more)) => chains.extend(more),
+            (any, _) => *any = Self::Any,
+        }
+    }
+
     fn add(&mut self, change: &TableChange) {
         let Self::These(chains) = self else { return };
         match (change.object, &change.name) {

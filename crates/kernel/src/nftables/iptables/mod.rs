@@ -6,13 +6,16 @@
 
 mod edit;
 mod read;
+mod since;
 mod write;
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction};
 
 use super::read::{Interrupted, generation};
+use super::watch::TouchedChains;
 use super::{ATTEMPTS, CommitCost, DataplaneError, Generation, NfTables};
+use since::Since;
 
 impl NfTables {
     /// Reads all tables of iptables of a family at one generation.
@@ -23,7 +26,52 @@ impl NfTables {
         &mut self,
         family: IpFamily,
     ) -> Result<(Generation, Ruleset), DataplaneError> {
-        self.at_one_generation(|socket| read::all(socket, family))
+        let before = generation(&mut self.socket)?;
+        match read::all(&mut self.socket, family) {
+            Ok(ruleset) if generation(&mut self.socket)? == before => Ok((before, ruleset)),
+            Ok(_) | Err(Interrupted::Changed) => self.read_iptables_between_commits(family),
+            Err(Interrupted::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Reads all tables, then the chains that commits touched meanwhile, until there are none.
+    fn read_iptables_between_commits(
+        &mut self,
+        family: IpFamily,
+    ) -> Result<(Generation, Ruleset), DataplaneError> {
+        let mut since = Since::now(&mut self.socket, &[family])?;
+        for _ in 0..ATTEMPTS {
+            let read = match read::all(&mut self.socket, family) {
+                Ok(ruleset) => self.follow_commits(&mut since, ruleset),
+                Err(interrupted) => Err(interrupted),
+            };
+            match read {
+                Ok(ruleset) => return Ok((since.generation(), ruleset)),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {
+                    tracing::debug!("ruleset changed during read, retrying");
+                    since.touched(&mut self.socket)?;
+                }
+            }
+        }
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
+    }
+
+    fn follow_commits(
+        &mut self,
+        since: &mut Since,
+        mut ruleset: Ruleset,
+    ) -> Result<Ruleset, Interrupted> {
+        for _ in 0..ATTEMPTS {
+            match since.touched(&mut self.socket)? {
+                TouchedChains::These(touched) if touched.is_empty() => return Ok(ruleset),
+                TouchedChains::These(touched) => {
+                    read::again(&mut self.socket, &mut ruleset, &touched)?;
+                }
+                TouchedChains::Any => break,
+            }
+        }
+        Err(Interrupted::Changed)
     }
 
     /// Reads these chains at one generation. A missing chain is left out.
@@ -65,16 +113,57 @@ impl NfTables {
         if transactions.iter().all(|(_, transaction)| transaction.is_empty()) {
             return Ok(CommitCost::default());
         }
+        let cost = match self.commit_at_one_generation(transactions) {
+            Err(Interrupted::Changed) => self.commit_between_commits(transactions)?,
+            Err(Interrupted::Failed(error)) => return Err(error),
+            Ok(cost) => cost,
+        };
+        self.last = cost;
+        tracing::debug!(written = ?cost, "committed");
+        Ok(cost)
+    }
+
+    fn commit_at_one_generation(
+        &mut self,
+        transactions: &[(IpFamily, &Transaction<'_>)],
+    ) -> Result<CommitCost, Interrupted> {
+        let generation = generation(&mut self.socket)?;
+        let encoded = write::encoded(&mut self.socket, generation, transactions)?;
+        match encoded.map(|mut encoded| encoded.commit(&mut self.socket, generation)) {
+            None => Ok(CommitCost::default()),
+            Some(Err(DataplaneError::Stale)) => Err(Interrupted::Changed),
+            // After lost answers the batch may have taken effect, and must not be written again.
+            Some(done) => done.map_err(Interrupted::Failed),
+        }
+    }
+
+    /// Encodes the batch once, and again only if other commits touch its chains.
+    fn commit_between_commits(
+        &mut self,
+        transactions: &[(IpFamily, &Transaction<'_>)],
+    ) -> Result<CommitCost, DataplaneError> {
+        tracing::debug!("ruleset changed before the commit, retrying");
+        let families: Vec<IpFamily> = transactions.iter().map(|(family, _)| *family).collect();
+        let mut since = Since::now(&mut self.socket, &families)?;
         for _ in 0..ATTEMPTS {
-            match write::commit(&mut self.socket, transactions) {
-                Ok(cost) => {
-                    self.last = cost;
-                    tracing::debug!(written = ?cost, "committed");
-                    return Ok(cost);
-                }
+            let encoded = write::encoded(&mut self.socket, since.generation(), transactions);
+            let mut encoded = match encoded {
+                Ok(Some(encoded)) => encoded,
+                Ok(None) => return Ok(CommitCost::default()),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {
-                    tracing::debug!("ruleset changed before the commit, retrying");
+                    since.touched(&mut self.socket)?;
+                    continue;
+                }
+            };
+            for _ in 0..ATTEMPTS {
+                let touched = since.touched(&mut self.socket)?;
+                if write::is_affected(transactions, &touched) {
+                    break;
+                }
+                match encoded.commit(&mut self.socket, since.generation()) {
+                    Err(DataplaneError::Stale) => {}
+                    done => return done,
                 }
             }
         }

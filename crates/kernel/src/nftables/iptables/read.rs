@@ -2,7 +2,10 @@
 //!
 //! The kernel walks a table from its start for each 32 KiB of a dump, so a dump of all rules of a
 //! table costs the square of their number. Rules are read chain by chain, which the kernel finds by
-//! name.
+//! name. The number of uses of a chain does not say whether it has rules: it counts those of commits
+//! that are not yet made.
+
+use std::collections::BTreeSet;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
@@ -12,7 +15,8 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Policy, Rule, Ruleset, Table};
 use crate::netlink::{Dumped, attribute, family};
 use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
-use crate::nftables::{DataplaneError, raw::Header};
+use crate::nftables::watch::TouchedChain;
+use crate::nftables::{ATTEMPTS, DataplaneError, raw::Header};
 
 /// A chain without its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,19 +26,12 @@ pub(super) struct ActualChain {
     policy: Option<Policy>,
     /// The type of a base chain, its hook and priority.
     base: Option<(String, u32, i32)>,
-    /// Number of rules in it and jumps to it.
-    uses: u32,
 }
 
 impl ActualChain {
     /// Its table and name.
     pub(super) fn id(&self) -> (Table, ChainName) {
         (self.table, self.name.clone())
-    }
-
-    /// True if it has neither rules nor jumps to it.
-    pub(super) fn has_no_rules(&self) -> bool {
-        self.uses == 0
     }
 
     /// True if it is the built-in chain of iptables.
@@ -81,12 +78,32 @@ fn add(
     ruleset: &mut Ruleset,
     chain: ActualChain,
 ) -> Result<(), Interrupted> {
-    let ActualChain { table, name, policy, uses, .. } = chain;
-    let mut read = Vec::new();
-    if uses > 0 {
-        rules(socket, ruleset.family, table, &name, |_, rule| read.push(rule))?;
+    let ActualChain { table, name, policy, .. } = chain;
+    let read = rules(socket, ruleset.family, table, &name)?;
+    let rules = read.into_iter().map(|actual| actual.rule).collect();
+    ruleset.tables.entry(table).or_default().insert(name, Chain { policy, rules });
+    Ok(())
+}
+
+/// Reads chains of these that were touched again.
+pub(super) fn again(
+    socket: &mut NfTablesSocket,
+    ruleset: &mut Ruleset,
+    touched: &BTreeSet<TouchedChain>,
+) -> Result<(), Interrupted> {
+    for (of, table, name) in touched {
+        let table = Table::ALL.into_iter().find(|known| known.name() == table);
+        let Some(table) = table.filter(|_| *of == ruleset.family) else { continue };
+        let name = ChainName::from(name.as_str());
+        match chain(socket, *of, table, &name)? {
+            Some(chain) => add(socket, ruleset, chain)?,
+            None => {
+                if let Some(chains) = ruleset.tables.get_mut(&table) {
+                    chains.remove(&name);
+                }
+            }
+        }
     }
-    ruleset.tables.entry(table).or_default().insert(name, Chain { policy, rules: read });
     Ok(())
 }
 
@@ -129,16 +146,32 @@ pub(super) fn chain(
     Ok(found)
 }
 
-/// Passes on the rules of a chain in order. A missing chain has none.
+/// The rules of a chain in order, read again if a commit interrupts the read. A missing chain has
+/// none.
 pub(super) fn rules(
     socket: &mut NfTablesSocket,
     of: IpFamily,
     table: Table,
     chain: &ChainName,
-    mut each: impl FnMut(u64, Rule),
-) -> Result<(), Interrupted> {
+) -> Result<Vec<ActualRule>, Interrupted> {
+    for _ in 0..ATTEMPTS {
+        match rules_once(socket, of, table, chain) {
+            Err(Interrupted::Changed) => {}
+            done => return done,
+        }
+    }
+    Err(Interrupted::Changed)
+}
+
+fn rules_once(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    table: Table,
+    chain: &ChainName,
+) -> Result<Vec<ActualRule>, Interrupted> {
     const HANDLE: u16 = 3;
     const EXPRESSIONS: u16 = 4;
+    let mut read = Vec::new();
     let body = |header: &mut Header<'_>| {
         header.text(TABLE, table.name());
         header.text(RULE_CHAIN, chain.as_str());
@@ -146,9 +179,10 @@ pub(super) fn rules(
     let dumped = socket.ask(libc::NFT_MSG_GETRULE, family::number(of), true, body, |message| {
         let handle = attribute::find(message, HANDLE).and_then(|bytes| bytes.try_into().ok());
         let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
-        each(handle.map_or(0, u64::from_be_bytes), decode(of, expressions));
+        let (handle, rule) = (handle.map_or(0, u64::from_be_bytes), decode(of, expressions));
+        read.push(ActualRule { handle, rule });
     })?;
-    whole(dumped)
+    whole(dumped).map(|()| read)
 }
 
 fn whole(dumped: Dumped) -> Result<(), Interrupted> {
@@ -168,7 +202,6 @@ fn read_chain(message: &[u8]) -> Option<ActualChain> {
     // NFTA_CHAIN_*, NFTA_HOOK_* and NF_DROP.
     const HOOK: u16 = 4;
     const POLICY: u16 = 5;
-    const USES: u16 = 6;
     const TYPE: u16 = 7;
     const NUMBER: u16 = 1;
     const PRIORITY: u16 = 2;
@@ -192,6 +225,5 @@ fn read_chain(message: &[u8]) -> Option<ActualChain> {
         name: ChainName::from(attribute::text(message, CHAIN_NAME)?),
         policy: base.is_some().then_some(policy),
         base,
-        uses: attribute::be32(message, USES).unwrap_or(u32::MAX),
     })
 }

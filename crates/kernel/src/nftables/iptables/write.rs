@@ -1,7 +1,7 @@
 //! Writes transactions of iptables in one batch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
@@ -11,20 +11,42 @@ use rulegen_ruleset::iptables::{ChainName, Change, Rule, Table, TableChanges, Tr
 
 use super::edit::{Edit, edits};
 use super::read::{ActualChain, ActualRule, CHAIN_NAME, RULE_CHAIN, TABLE, chain, chains, rules};
-use crate::nftables::batch::Batch;
+use crate::nftables::batch::{Batch, Finished};
 use crate::nftables::raw::Header;
-use crate::nftables::read::{Interrupted, generation};
+use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
-use crate::nftables::{CommitCost, DataplaneError};
+use crate::nftables::watch::{TouchedChain, TouchedChains};
+use crate::nftables::{CommitCost, DataplaneError, Generation};
 
-/// Reads the chains that change and writes what differs. Refused if another program commits
-/// in between.
-pub(super) fn commit(
+/// A batch that is ready to be sent.
+pub(super) struct Encoded {
+    batch: Finished,
+    /// Time to read the chains that change and to encode what differs.
+    took: Duration,
+}
+
+impl Encoded {
+    /// Sends the batch, which the kernel refuses if the ruleset has left this generation.
+    pub(super) fn commit(
+        &mut self,
+        socket: &mut NfTablesSocket,
+        generation: Generation,
+    ) -> Result<CommitCost, DataplaneError> {
+        let begun = Instant::now();
+        self.batch.set_generation(generation);
+        socket.commit(&self.batch)?;
+        let (bytes, encoding) = (self.batch.bytes.len(), self.took);
+        Ok(CommitCost { bytes, encoding, kernel: begun.elapsed() })
+    }
+}
+
+/// Reads the chains that change and encodes what differs; `None` if nothing does.
+pub(super) fn encoded(
     socket: &mut NfTablesSocket,
+    generation: Generation,
     transactions: &[(IpFamily, &Transaction<'_>)],
-) -> Result<CommitCost, Interrupted> {
+) -> Result<Option<Encoded>, Interrupted> {
     let begun = Instant::now();
-    let generation = generation(socket)?;
     let first = socket.first_sequence();
     let mut batch = Batch::at(generation, room(transactions), first);
     for (family, transaction) in transactions {
@@ -37,18 +59,25 @@ pub(super) fn commit(
         }
     }
     if batch.is_empty() {
-        return Ok(CommitCost::default());
+        return Ok(None);
     }
     let batch = batch.asking().finish();
-    let encoding = begun.elapsed();
-    let done = socket.commit(&batch);
-    let kernel = begun.elapsed().saturating_sub(encoding);
-    match done {
-        Ok(()) => Ok(CommitCost { bytes: batch.bytes.len(), encoding, kernel }),
-        Err(DataplaneError::Stale) => Err(Interrupted::Changed),
-        // After lost answers the batch may have taken effect, and must not be written again.
-        Err(error) => Err(Interrupted::Failed(error)),
-    }
+    Ok(Some(Encoded { batch, took: begun.elapsed() }))
+}
+
+/// True if a commit touched a chain that a transaction changes.
+pub(super) fn is_affected(
+    transactions: &[(IpFamily, &Transaction<'_>)],
+    touched: &TouchedChains,
+) -> bool {
+    let TouchedChains::These(touched) = touched else { return true };
+    let is_changed = |(of, table, chain): &TouchedChain| {
+        let transactions = transactions.iter().filter(|(family, _)| family == of);
+        let tables = transactions.flat_map(|(_, transaction)| &transaction.tables);
+        let mut changes = tables.filter(|of| of.table.name() == table).flat_map(|of| &of.changes);
+        changes.any(|change| change.chain().as_str() == chain)
+    };
+    touched.iter().any(is_changed)
 }
 
 /// Estimated size of the batch in bytes. What is not used is never made resident.
@@ -192,7 +221,7 @@ impl Writer<'_> {
 
     /// Makes these the only rules of a chain.
     fn fill(&mut self, chain: &ChainName, wanted: &[Rule]) -> Result<(), Interrupted> {
-        let is_new = self.actual_chain(chain).is_none_or(ActualChain::has_no_rules);
+        let is_new = self.actual_chain(chain).is_none();
         let actual = if is_new { Vec::new() } else { self.rules(chain)? };
         let edits = edits(&actual, wanted);
         if edits.is_empty() {
@@ -237,11 +266,7 @@ impl Writer<'_> {
     }
 
     fn rules(&mut self, chain: &ChainName) -> Result<Vec<ActualRule>, Interrupted> {
-        let mut read = Vec::new();
-        rules(self.socket, self.family, self.table, chain, |handle, rule| {
-            read.push(ActualRule { handle, rule });
-        })?;
-        Ok(read)
+        rules(self.socket, self.family, self.table, chain)
     }
 
     /// Deletes one rule, or without a handle all rules of the chain.
