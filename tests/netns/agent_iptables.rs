@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rulegen_kernel::nftables::NfTables;
 
 use crate::apply::{VARIANTS, chains_of, example, log_restore_calls, saved, with_foreign_rules};
 use crate::common::{root, stderr, stdout};
@@ -600,4 +601,29 @@ fn quarantine_iptables_leaves_out_only_refused_service() {
     agent.wait_for_rules("nft");
     agent.wait_until("reported", |agent| agent.log().contains("Service no longer left out"));
     agent.stop();
+}
+
+/// Packets of both IP families see a change at the same time.
+#[test]
+fn agent_iptables_netlink_commits_both_families_at_once() {
+    let namespace = Namespace::new("agent-families");
+    let manifest =
+        fs::read_to_string(root().join("tests/golden/dual-stack-ipv4-first/cluster.yaml"));
+    let manifest = manifest.unwrap();
+    put_text(&namespace, &manifest);
+    let flags = "--proxy-mode iptables --iptables-variant nft";
+    let mut agent = Agent::start(&namespace, "", flags);
+    agent.wait_for_rules("nft");
+    let generation = || namespace.inside(|| NfTables::open().unwrap().generation().unwrap().0);
+    let before = generation();
+    let changed = manifest
+        .replace("10.244.1.5", "10.244.1.99")
+        .replace("fd00:10:244:1::5", "fd00:10:244:1::99");
+    put_text(&namespace, &changed);
+    agent.wait_until("changed", |agent| {
+        let changed =
+            [("iptables", "-s 10.244.1.99/32"), ("ip6tables", "-s fd00:10:244:1::99/128")];
+        changed.iter().all(|(family, to)| saved(agent.namespace, "nft", family).contains(to))
+    });
+    assert_eq!(generation().wrapping_sub(before), 1, "{}", agent.log());
 }

@@ -13,8 +13,8 @@ use rulegen_kernel::nftables::NfTables;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Ruleset, Table, diff, parse};
 
-use crate::common::root;
-use crate::namespace::Namespace;
+use crate::common::{difference, root};
+use crate::namespace::{Namespace, StopOnDrop};
 
 #[test]
 fn iptables_restore_of_golden_output_is_saved_unchanged() {
@@ -51,7 +51,9 @@ fn iptables_netlink_reads_and_writes_golden_output_as_iptables_nft() {
         namespace.run(&format!("nft flush ruleset; {program}-nft-restore < {}", output.display()));
         let saved = namespace.run(&format!("{program}-nft-save"));
         let read = namespace.inside(|| tables(family).save().unwrap());
-        assert_eq!(read, parse(family, &saved).0, "{}", output.display());
+        let expected = parse(family, &saved).0;
+        let differs = || difference(&expected.to_text(), &read.to_text());
+        assert!(read == expected, "{}:\n{}", output.display(), differs());
         assert_eq!(diff(&read, &desired, &OURS).summary(), "nothing to do", "{}", output.display());
 
         namespace.run("nft flush ruleset");
@@ -115,15 +117,6 @@ fn iptables_netlink_reads_and_writes_between_commits_of_others() {
         });
     });
     assert!(interrupted >= 5, "too few reads saw a commit: {interrupted}");
-}
-
-/// Ends the commits of other threads, also if the test fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn tables(family: IpFamily) -> Iptables {

@@ -230,11 +230,27 @@ impl Family {
     ) -> Result<Done, IptablesError> {
         let transaction = watch.time(Phase::Diff, || patch.transaction());
         let bytes = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
+        Ok(self.written(tools, patch, &transaction, bytes))
+    }
+
+    /// The result of a patch that was committed.
+    pub(super) fn written(
+        &mut self,
+        tools: &Tools,
+        patch: &Patch,
+        transaction: &Transaction<'_>,
+        bytes: usize,
+    ) -> Done {
         for (size, table) in self.sizes.iter_mut().zip(TABLES) {
             let Sizes { before, after } = patch.sizes(table);
             *size = size.saturating_sub(before) + after;
         }
-        Ok(self.done(tools, &transaction, bytes))
+        self.done(tools, transaction, bytes)
+    }
+
+    /// Records that a commit failed, and that it is unknown whether it took effect.
+    pub(super) fn forget(&mut self) {
+        self.kernel = KernelState::Unknown;
     }
 
     /// Writes the chains that another program changed. Chains that only rulegen fills are not read.

@@ -1,4 +1,5 @@
-//! iptables mode: the tables `filter` and `nat` of each family, changed through iptables-restore.
+//! iptables mode: the tables `filter` and `nat` of each family, changed through netlink or
+//! iptables-restore.
 //!
 //! Other programs have chains in these tables too, so a foreign commit is only a reason to read
 //! them; a difference that the read finds is drift. Saving and comparing all rules of a large
@@ -22,6 +23,7 @@ use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_os::sysctl;
+use rulegen_ruleset::iptables::Transaction;
 
 use super::{
     Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
@@ -113,6 +115,51 @@ impl IptablesBackend {
         families.map(patch).collect()
     }
 
+    /// Writes the patches of all families in one commit. `None` if that is not possible or was
+    /// refused: then each family is written on its own.
+    fn write_together(
+        families: &mut BTreeMap<IpFamily, Family>,
+        tools: &mut Tools,
+        patches: &BTreeMap<IpFamily, Patch>,
+        watch: &mut Stopwatch,
+    ) -> Option<BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>> {
+        let is_known =
+            |(name, of): (&IpFamily, &Family)| of.is_known() && patches.contains_key(name);
+        if families.len() < 2 || !tools.commits_together() || !families.iter().all(is_known) {
+            return None;
+        }
+        let transactions: BTreeMap<IpFamily, Transaction<'_>> = watch.time(Phase::Diff, || {
+            patches.iter().map(|(name, patch)| (*name, patch.transaction())).collect()
+        });
+        let parts = transactions.iter().filter(|(_, transaction)| !transaction.is_empty());
+        let parts: Vec<(IpFamily, &Transaction<'_>)> =
+            parts.map(|(name, transaction)| (*name, transaction)).collect();
+        if parts.len() < 2 {
+            return None;
+        }
+        let mut bytes = match watch.time(Phase::Commit, || tools.restore_together(&parts)) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%error, "commit of all IP families failed, writing each on its own");
+                if !error.is_refusal() {
+                    families.values_mut().for_each(Family::forget);
+                }
+                return None;
+            }
+        };
+        let mut done = BTreeMap::new();
+        for (name, of) in families {
+            let (Some(patch), Some(transaction)) = (patches.get(name), transactions.get(name))
+            else {
+                continue;
+            };
+            // The size of the batch counts once.
+            let bytes = std::mem::take(&mut bytes);
+            done.insert(*name, Ok(of.written(tools, patch, transaction, bytes)));
+        }
+        Some(done)
+    }
+
     /// Writes each family, even if another fails.
     fn write(
         &mut self,
@@ -124,6 +171,9 @@ impl IptablesBackend {
             none => none.insert(Tools::open(&self.options, &self.sink)?),
         };
         let _ = self.variant.set(tools.variant());
+        if let Some(done) = Self::write_together(&mut self.families, tools, patches, watch) {
+            return Ok(done);
+        }
         let families = self.families.iter_mut();
         let done = families.map(|(name, of)| (*name, of.sync(tools, patches.get(name), watch)));
         Ok(done.collect())

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rulegen_compiler::iptables::KUBELET_CHAINS;
-use rulegen_kernel::iptables::{Access, Iptables, IptablesError, OwnCommits, Variant, choose};
+use rulegen_kernel::iptables::{
+    Access, Iptables, IptablesError, OwnCommits, Restored, Variant, choose,
+};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
@@ -74,13 +76,35 @@ impl Tools {
         if transaction.is_empty() {
             return Ok(0);
         }
+        let iptables = self.iptables(family);
+        self.noted(|| iptables.restore(transaction))
+    }
+
+    /// Restores, and records the commits as our own.
+    fn noted(
+        &mut self,
+        restore: impl FnOnce() -> Result<Restored, IptablesError>,
+    ) -> Result<usize, IptablesError> {
         let before = self.generation();
-        let restored = self.iptables(family).restore(transaction)?;
+        let restored = restore()?;
         // Without the generations, our own commits look foreign and cause a full resync.
         if let (Some(before), Some(after)) = (before, self.generation()) {
             self.own.note(before, after, restored.commits, restored.pid);
         }
         Ok(restored.bytes)
+    }
+
+    /// Whether several families can be written in one commit.
+    pub(super) fn commits_together(&self) -> bool {
+        self.iptables(IpFamily::Ipv4).uses_netlink()
+    }
+
+    /// Applies the transactions of several families in one commit. Returns its size in bytes.
+    pub(super) fn restore_together(
+        &mut self,
+        transactions: &[(IpFamily, &Transaction<'_>)],
+    ) -> Result<usize, IptablesError> {
+        self.noted(|| Iptables::commit_together(transactions))
     }
 
     /// The tables of one family.

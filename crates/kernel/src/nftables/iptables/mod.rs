@@ -4,7 +4,6 @@
 //! into messages as bytes: libnftnl does not keep expressions that it does not know, and takes
 //! ownership of the structures of matches and targets, which needs unsafe code for each.
 
-mod edit;
 mod read;
 mod since;
 mod write;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::nf_tables::{BaseChain, decode};
-use rulegen_ruleset::iptables::{Chain, ChainName, Policy, Rule, Ruleset, Table};
+use rulegen_ruleset::iptables::{ActualRule, Chain, ChainName, Policy, Ruleset, Table};
 
 use crate::netlink::{Dumped, attribute, family};
 use crate::nftables::read::Interrupted;
@@ -41,12 +41,6 @@ impl ActualChain {
             (kind.as_str(), *hook, *priority) == (expected.kind, expected.hook, expected.priority)
         })
     }
-}
-
-/// A rule with its handle.
-pub(super) struct ActualRule {
-    pub(super) handle: u64,
-    pub(super) rule: Rule,
 }
 
 /// All tables of a family.

@@ -7,10 +7,11 @@ use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::{RefusalReason, RefusedOperation};
 use rulegen_ruleset::iptables::nf_tables::{BaseChain, base_chain, encode};
-use rulegen_ruleset::iptables::{ChainName, Change, Rule, Table, TableChanges, Transaction};
+use rulegen_ruleset::iptables::{
+    ActualRule, ChainName, Change, Edit, Rule, Table, TableChanges, Transaction, edits,
+};
 
-use super::edit::{Edit, edits};
-use super::read::{ActualChain, ActualRule, CHAIN_NAME, RULE_CHAIN, TABLE, chain, chains, rules};
+use super::read::{ActualChain, CHAIN_NAME, RULE_CHAIN, TABLE, chain, chains, rules};
 use crate::nftables::batch::{Batch, Finished};
 use crate::nftables::raw::Header;
 use crate::nftables::read::Interrupted;
