@@ -39,6 +39,8 @@ pub struct DoctorOptions {
     pub table: Name,
     /// The iptables variant of iptables mode; `None` for kubelet's, else the newer installed one.
     pub iptables_variant: Option<Variant>,
+    /// How rules of iptables are read.
+    pub iptables_access: Access,
     /// Maximum time to wait for the xtables lock.
     pub lock_timeout: Duration,
 }
@@ -199,20 +201,25 @@ impl NodeFacts {
     }
 
     fn read_iptables(&self) -> FactResult<Vec<ActualIptables>> {
-        let variants = match (accessible(Access::default()), self.config().mode) {
+        let variants = match (accessible(self.options.iptables_access), self.config().mode) {
             (Err(_), ProxyMode::Nftables) => Vec::new(),
             (variants, _) => variants?,
         };
+        let DoctorOptions { iptables_access: access, lock_timeout, .. } = self.options;
         let mut held = Vec::new();
         for variant in variants {
             let families = self.families().iter().copied();
-            for family in families.filter(|of| is_accessible(*of, variant, Access::default())) {
-                let lock_timeout = self.options.lock_timeout;
-                let ruleset = Iptables::new(family, variant, lock_timeout).save()?;
-                held.push(ActualIptables { variant, family, ruleset });
+            for family in families.filter(|family| is_accessible(*family, variant, access)) {
+                let iptables = Iptables::new(family, variant, lock_timeout).accessed_by(access);
+                held.push(ActualIptables { variant, family, ruleset: iptables.save()? });
             }
         }
         Ok(held)
+    }
+
+    /// How rules of iptables are read.
+    pub(crate) fn iptables_access(&self) -> Access {
+        self.options.iptables_access
     }
 
     /// The outcome of a check of all iptables rules. Rules that cannot be read are no reason to say

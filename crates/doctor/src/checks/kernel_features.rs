@@ -3,7 +3,7 @@
 
 use crate::error::FactResult;
 use rulegen_config::ProxyMode;
-use rulegen_kernel::iptables::{Access, accessible, is_accessible};
+use rulegen_kernel::iptables::{accessible, is_accessible};
 use rulegen_kernel::nftables::Missing;
 use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
@@ -28,7 +28,7 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
             )],
         }),
         ProxyMode::Iptables => {
-            let access = Access::default();
+            let access = node.iptables_access();
             let variants = accessible(access).unwrap_or_default();
             let is_missing = |family: &&IpFamily| {
                 !variants.iter().any(|variant| is_accessible(**family, *variant, access))

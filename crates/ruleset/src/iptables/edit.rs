@@ -6,7 +6,7 @@ use super::rule::Rule;
 
 /// A rule in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActualRule {
+pub struct RuleWithHandle {
     /// Its handle in nf_tables.
     pub handle: u64,
     /// The rule.
@@ -26,7 +26,7 @@ pub enum Edit<'a> {
 
 /// The changes, in order. Rules that are in both and in the same order stay, with their counters. A
 /// rule that moves before others is deleted and inserted.
-pub fn edits<'a>(actual: &[ActualRule], wanted: &'a [Rule]) -> Vec<Edit<'a>> {
+pub fn edits<'a>(actual: &[RuleWithHandle], wanted: &'a [Rule]) -> Vec<Edit<'a>> {
     let mut left: HashMap<&Rule, usize> = HashMap::new();
     wanted.iter().for_each(|rule| *left.entry(rule).or_default() += 1);
     let mut edits = Vec::new();
@@ -75,12 +75,12 @@ mod tests {
         numbers.iter().map(|n| rule(*n)).collect()
     }
 
-    fn actual(numbers: &[u8]) -> Vec<ActualRule> {
-        (1..).zip(rules(numbers)).map(|(handle, rule)| ActualRule { handle, rule }).collect()
+    fn actual(numbers: &[u8]) -> Vec<RuleWithHandle> {
+        (1..).zip(rules(numbers)).map(|(handle, rule)| RuleWithHandle { handle, rule }).collect()
     }
 
     /// What the kernel does.
-    fn applied(actual: &[ActualRule], edits: &[Edit<'_>]) -> Vec<Rule> {
+    fn applied(actual: &[RuleWithHandle], edits: &[Edit<'_>]) -> Vec<Rule> {
         let mut chain: Vec<(u64, Rule)> =
             actual.iter().map(|actual| (actual.handle, actual.rule.clone())).collect();
         for edit in edits {

@@ -20,7 +20,7 @@ pub use crate::packet::{Origin, Packet, PacketVerdict};
 pub use chain_name::ChainName;
 pub use describe::TransactionCounts;
 pub use diff::{Ownership, diff, removal};
-pub use edit::{ActualRule, Edit, edits};
+pub use edit::{Edit, RuleWithHandle, edits};
 pub use isolate::{Split, Tables, isolate};
 pub(crate) use parse::words;
 pub use parse::{ParseError, parse};

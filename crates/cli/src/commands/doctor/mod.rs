@@ -9,7 +9,7 @@ use rulegen_config::Overrides;
 use rulegen_doctor::{CHECKS, Check, DoctorOptions, NodeFacts, Report};
 use rulegen_kernel::iptables::Variant;
 
-use super::{print, print_with};
+use super::{access, print, print_with};
 use crate::args::{DoctorArgs, DoctorForm, VariantChoice};
 use crate::configuration;
 use crate::families;
@@ -57,6 +57,7 @@ fn options(found: Inputs, args: &DoctorArgs) -> DoctorOptions {
             VariantChoice::Nft => Variant::Nft,
             VariantChoice::Legacy => Variant::Legacy,
         }),
+        iptables_access: access(&args.kernel),
         lock_timeout: args.kernel.lock.timeout(),
     }
 }

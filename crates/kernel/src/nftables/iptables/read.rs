@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::nf_tables::{BaseChain, decode};
-use rulegen_ruleset::iptables::{ActualRule, Chain, ChainName, Policy, Ruleset, Table};
+use rulegen_ruleset::iptables::nf_tables::{BuiltInChain, decode};
+use rulegen_ruleset::iptables::{Chain, ChainName, Policy, RuleWithHandle, Ruleset, Table};
 
 use crate::netlink::{Dumped, attribute, family};
 use crate::nftables::read::Interrupted;
@@ -20,7 +20,7 @@ use crate::nftables::{ATTEMPTS, DataplaneError, raw::Header};
 
 /// A chain without its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ActualChain {
+pub(super) struct KernelChain {
     table: Table,
     name: ChainName,
     policy: Option<Policy>,
@@ -28,14 +28,14 @@ pub(super) struct ActualChain {
     base: Option<(String, u32, i32)>,
 }
 
-impl ActualChain {
+impl KernelChain {
     /// Its table and name.
     pub(super) fn id(&self) -> (Table, ChainName) {
         (self.table, self.name.clone())
     }
 
     /// True if it is the built-in chain of iptables.
-    pub(super) fn is(&self, expected: BaseChain) -> bool {
+    pub(super) fn is(&self, expected: BuiltInChain) -> bool {
         let base = self.base.as_ref();
         base.is_some_and(|(kind, hook, priority)| {
             (kind.as_str(), *hook, *priority) == (expected.kind, expected.hook, expected.priority)
@@ -70,9 +70,9 @@ pub(super) fn these(
 fn add(
     socket: &mut NfTablesSocket,
     ruleset: &mut Ruleset,
-    chain: ActualChain,
+    chain: KernelChain,
 ) -> Result<(), Interrupted> {
-    let ActualChain { table, name, policy, .. } = chain;
+    let KernelChain { table, name, policy, .. } = chain;
     let read = rules(socket, ruleset.family, table, &name)?;
     let rules = read.into_iter().map(|actual| actual.rule).collect();
     ruleset.tables.entry(table).or_default().insert(name, Chain { policy, rules });
@@ -105,7 +105,7 @@ pub(super) fn again(
 pub(super) fn chains(
     socket: &mut NfTablesSocket,
     of: IpFamily,
-) -> Result<Vec<ActualChain>, Interrupted> {
+) -> Result<Vec<KernelChain>, Interrupted> {
     let mut found = Vec::new();
     let number = family::number(of);
     let dumped = socket.ask(
@@ -125,7 +125,7 @@ pub(super) fn chain(
     of: IpFamily,
     table: Table,
     name: &ChainName,
-) -> Result<Option<ActualChain>, DataplaneError> {
+) -> Result<Option<KernelChain>, DataplaneError> {
     let mut found = None;
     socket.ask(
         libc::NFT_MSG_GETCHAIN,
@@ -147,7 +147,7 @@ pub(super) fn rules(
     of: IpFamily,
     table: Table,
     chain: &ChainName,
-) -> Result<Vec<ActualRule>, Interrupted> {
+) -> Result<Vec<RuleWithHandle>, Interrupted> {
     for _ in 0..ATTEMPTS {
         match rules_once(socket, of, table, chain) {
             Err(Interrupted::Changed) => {}
@@ -162,7 +162,7 @@ fn rules_once(
     of: IpFamily,
     table: Table,
     chain: &ChainName,
-) -> Result<Vec<ActualRule>, Interrupted> {
+) -> Result<Vec<RuleWithHandle>, Interrupted> {
     const HANDLE: u16 = 3;
     const EXPRESSIONS: u16 = 4;
     let mut read = Vec::new();
@@ -174,7 +174,7 @@ fn rules_once(
         let handle = attribute::find(message, HANDLE).and_then(|bytes| bytes.try_into().ok());
         let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
         let (handle, rule) = (handle.map_or(0, u64::from_be_bytes), decode(of, expressions));
-        read.push(ActualRule { handle, rule });
+        read.push(RuleWithHandle { handle, rule });
     })?;
     whole(dumped).map(|()| read)
 }
@@ -192,7 +192,7 @@ pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const CHAIN_NAME: u16 = 3;
 
 /// A chain of a table of iptables; `None` for others.
-fn read_chain(message: &[u8]) -> Option<ActualChain> {
+fn read_chain(message: &[u8]) -> Option<KernelChain> {
     // NFTA_CHAIN_*, NFTA_HOOK_* and NF_DROP.
     const HOOK: u16 = 4;
     const POLICY: u16 = 5;
@@ -214,7 +214,7 @@ fn read_chain(message: &[u8]) -> Option<ActualChain> {
         Some(DROP) => Policy::Drop,
         _ => Policy::Accept,
     };
-    Some(ActualChain {
+    Some(KernelChain {
         table,
         name: ChainName::from(attribute::text(message, CHAIN_NAME)?),
         policy: base.is_some().then_some(policy),

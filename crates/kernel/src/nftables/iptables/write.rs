@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::{RefusalReason, RefusedOperation};
-use rulegen_ruleset::iptables::nf_tables::{BaseChain, base_chain, encode};
+use rulegen_ruleset::iptables::nf_tables::{BuiltInChain, built_in_chain, encode};
 use rulegen_ruleset::iptables::{
-    ActualRule, ChainName, Change, Edit, Rule, Table, TableChanges, Transaction, edits,
+    ChainName, Change, Edit, Rule, RuleWithHandle, Table, TableChanges, Transaction, edits,
 };
 
-use super::read::{ActualChain, CHAIN_NAME, RULE_CHAIN, TABLE, chain, chains, rules};
+use super::read::{CHAIN_NAME, KernelChain, RULE_CHAIN, TABLE, chain, chains, rules};
 use crate::nftables::batch::{Batch, Finished};
 use crate::nftables::raw::Header;
 use crate::nftables::read::Interrupted;
@@ -20,13 +20,13 @@ use crate::nftables::watch::{TouchedChain, TouchedChains};
 use crate::nftables::{CommitCost, DataplaneError, Generation};
 
 /// A batch that is ready to be sent.
-pub(super) struct Encoded {
+pub(super) struct EncodedBatch {
     batch: Finished,
     /// Time to read the chains that change and to encode what differs.
     took: Duration,
 }
 
-impl Encoded {
+impl EncodedBatch {
     /// Sends the batch, which the kernel refuses if the ruleset has left this generation.
     pub(super) fn commit(
         &mut self,
@@ -46,7 +46,7 @@ pub(super) fn encoded(
     socket: &mut NfTablesSocket,
     generation: Generation,
     transactions: &[(IpFamily, &Transaction<'_>)],
-) -> Result<Option<Encoded>, Interrupted> {
+) -> Result<Option<EncodedBatch>, Interrupted> {
     let begun = Instant::now();
     let first = socket.first_sequence();
     let mut batch = Batch::at(generation, room(transactions), first);
@@ -63,7 +63,7 @@ pub(super) fn encoded(
         return Ok(None);
     }
     let batch = batch.asking().finish();
-    Ok(Some(Encoded { batch, took: begun.elapsed() }))
+    Ok(Some(EncodedBatch { batch, took: begun.elapsed() }))
 }
 
 /// True if a commit touched a chain that a transaction changes.
@@ -89,7 +89,7 @@ fn room(transactions: &[(IpFamily, &Transaction<'_>)]) -> usize {
     counts.map(|counts| counts.rules * OF_A_RULE + counts.changes() * OF_A_CHAIN).sum()
 }
 
-type Actual = BTreeMap<(Table, ChainName), ActualChain>;
+type Actual = BTreeMap<(Table, ChainName), KernelChain>;
 
 /// The chains of a transaction that exist. A few are requested by name; for many the names of all
 /// chains are read.
@@ -156,7 +156,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn actual_chain(&self, chain: &ChainName) -> Option<&ActualChain> {
+    fn actual_chain(&self, chain: &ChainName) -> Option<&KernelChain> {
         self.actual.get(&(self.table, chain.clone()))
     }
 
@@ -167,7 +167,7 @@ impl Writer<'_> {
             let (Change::Fill { chain, .. } | Change::Prepend { chain, .. }) = change else {
                 continue;
             };
-            match (self.actual_chain(chain), base_chain(self.table, chain)) {
+            match (self.actual_chain(chain), built_in_chain(self.table, chain)) {
                 (Some(actual), Some(base)) if !actual.is(base) => {
                     const WHY: &str = "it has another hook, priority or type than iptables' chain";
                     return Err(self.refused("add rule to", chain, WHY));
@@ -188,7 +188,7 @@ impl Writer<'_> {
         });
         for chain in missing {
             self.step("add chain", chain.as_str());
-            let base = base_chain(self.table, chain);
+            let base = built_in_chain(self.table, chain);
             self.message(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, |header| {
                 header.text(TABLE, table);
                 header.text(CHAIN_NAME, chain.as_str());
@@ -210,7 +210,7 @@ impl Writer<'_> {
         }
         for (chain, mut removed) in removed {
             self.step("delete rule of", chain.as_str());
-            for ActualRule { handle, rule } in self.rules(chain)? {
+            for RuleWithHandle { handle, rule } in self.rules(chain)? {
                 if let Some(at) = removed.iter().position(|removed| **removed == rule) {
                     removed.swap_remove(at);
                     self.delete_rule(chain, Some(handle));
@@ -266,7 +266,7 @@ impl Writer<'_> {
         }
     }
 
-    fn rules(&mut self, chain: &ChainName) -> Result<Vec<ActualRule>, Interrupted> {
+    fn rules(&mut self, chain: &ChainName) -> Result<Vec<RuleWithHandle>, Interrupted> {
         rules(self.socket, self.family, self.table, chain)
     }
 
@@ -343,7 +343,7 @@ const RULE_HANDLE: u16 = 3;
 const NESTED: u16 = 0x8000;
 
 /// The hook, priority, policy and type of a new base chain, in the order of iptables-nft.
-fn write_base(header: &mut Header<'_>, base: BaseChain) {
+fn write_base(header: &mut Header<'_>, base: BuiltInChain) {
     // NFTA_CHAIN_*, NFTA_HOOK_* and NF_ACCEPT.
     const HOOK: u16 = 4 | NESTED;
     const POLICY: u16 = 5;

@@ -10,7 +10,7 @@ use super::encode::{
     ACCEPT, DESTINATION_PORT, DROP, JUMP, META_IIFNAME, META_L4PROTO, META_MARK, NETWORK_HEADER,
     RETURN, Side, TRANSPORT_HEADER, address_offset,
 };
-use super::extension::{Actual, read_match, read_target};
+use super::extension::{ActualExtension, read_match, read_target};
 use super::foreign::{self, ForeignRule, PortSide};
 use crate::Negatable;
 use crate::iptables::chain_name::ChainName;
@@ -469,6 +469,6 @@ fn prefix_of(mask: &[u8]) -> Option<usize> {
 }
 
 /// The name, revision and structure of a wrapped match or target.
-fn extension(data: &[u8]) -> Option<Actual<'_>> {
-    Some(Actual { name: text(data, 1)?, revision: be32(data, 2)?, info: find(data, 3)? })
+fn extension(data: &[u8]) -> Option<ActualExtension<'_>> {
+    Some(ActualExtension { name: text(data, 1)?, revision: be32(data, 2)?, info: find(data, 3)? })
 }

@@ -12,7 +12,7 @@ use crate::iptables::ruleset::Table;
 
 /// A rule in the form of nf_tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
+pub struct EncodedRule {
     /// The content of NFTA_RULE_EXPRESSIONS.
     pub expressions: Vec<u8>,
     /// The protocol of `-p` for matches and targets of xtables (NFTA_RULE_COMPAT), 0 for any.
@@ -38,7 +38,7 @@ pub enum NotEncodable {
 
 /// Hook, priority and type of a built-in chain (NF_IP_PRI_* of linux/netfilter_ipv4.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BaseChain {
+pub struct BuiltInChain {
     /// Number of the hook (NF_INET_*).
     pub hook: u32,
     /// Priority.
@@ -48,7 +48,7 @@ pub struct BaseChain {
 }
 
 /// The properties that iptables-nft gives a built-in chain; `None` if the table does not have it.
-pub fn base_chain(table: Table, chain: &ChainName) -> Option<BaseChain> {
+pub fn built_in_chain(table: Table, chain: &ChainName) -> Option<BuiltInChain> {
     let hook = match chain.as_str() {
         "PREROUTING" => 0,
         "INPUT" => 1,
@@ -71,14 +71,14 @@ pub fn base_chain(table: Table, chain: &ChainName) -> Option<BaseChain> {
         (Table::Mangle, 3) => "route",
         _ => "filter",
     };
-    Some(BaseChain { hook, priority, kind })
+    Some(BuiltInChain { hook, priority, kind })
 }
 
 /// Encodes a rule.
 ///
 /// # Errors
 /// xtables cannot express the rule.
-pub fn encode(family: IpFamily, rule: &RuleSpec) -> Result<Encoded, NotEncodable> {
+pub fn encode(family: IpFamily, rule: &RuleSpec) -> Result<EncodedRule, NotEncodable> {
     let mut expressions = Expressions::default();
     if let Some(interface) = &rule.in_interface {
         expressions.interface(interface)?;
@@ -105,7 +105,7 @@ pub fn encode(family: IpFamily, rule: &RuleSpec) -> Result<Encoded, NotEncodable
         return Err(NotEncodable::TooLong);
     }
     let protocol = rule.protocol.map_or(0, Protocol::number);
-    Ok(Encoded { expressions: expressions.0.0, protocol })
+    Ok(EncodedRule { expressions: expressions.0.0, protocol })
 }
 
 /// NFT_META_*.

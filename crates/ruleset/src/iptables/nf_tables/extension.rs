@@ -24,13 +24,13 @@ pub(super) struct Extension {
 
 /// An extension of a rule in the kernel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Actual<'a> {
+pub(super) struct ActualExtension<'a> {
     pub(super) name: &'a str,
     pub(super) revision: u32,
     pub(super) info: &'a [u8],
 }
 
-impl Actual<'_> {
+impl ActualExtension<'_> {
     fn is(&self, other: &Extension) -> bool {
         (self.name, self.revision, self.info) == (other.name, other.revision, &*other.info)
     }
@@ -151,7 +151,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// Reads a match of an address family; `None` if it is foreign.
-pub(super) fn read_match(family: IpFamily, actual: Actual<'_>) -> Option<Match> {
+pub(super) fn read_match(family: IpFamily, actual: ActualExtension<'_>) -> Option<Match> {
     let info = actual.info;
     let found = match (actual.name, actual.revision) {
         ("comment", 0) => Match::Comment(string(info)?.into()),
@@ -267,7 +267,7 @@ fn of_dnat(family: IpFamily, to: SocketAddr) -> Option<Extension> {
 }
 
 /// Reads a target of an address family; `None` if it is foreign.
-pub(super) fn read_target(family: IpFamily, actual: Actual<'_>) -> Option<Target> {
+pub(super) fn read_target(family: IpFamily, actual: ActualExtension<'_>) -> Option<Target> {
     let info = actual.info;
     let found = match actual.name {
         "REJECT" => {
@@ -286,8 +286,8 @@ pub(super) fn read_target(family: IpFamily, actual: Actual<'_>) -> Option<Target
     actual.is(&of_target(family, &found)?).then_some(found)
 }
 
-/// iptables 1.8.2 to 1.8.6 write revision 0 for IPv4 and 1 for IPv6.
-fn dnat(family: IpFamily, actual: Actual<'_>) -> Option<Target> {
+/// Kernels before 4.18 have no revision 2. iptables then writes revision 0 for IPv4 and 1 for IPv6.
+fn dnat(family: IpFamily, actual: ActualExtension<'_>) -> Option<Target> {
     let info = actual.info;
     let (to, expected) = match (actual.revision, family) {
         (2, _) => {

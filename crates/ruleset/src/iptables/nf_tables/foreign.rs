@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use rulegen_net::{IpFamily, Protocol};
 
-use super::extension::Actual;
+use super::extension::ActualExtension;
 use super::info::{array, u16_at, u32_at};
 use crate::iptables::chain_name::ChainName;
 use crate::iptables::rule::{Match, NATIVE_EXPRESSION, RuleSpec, Target};
@@ -109,12 +109,12 @@ impl ForeignRule {
         }
     }
 
-    pub(super) fn wrapped_match(&mut self, actual: Actual<'_>) {
+    pub(super) fn wrapped_match(&mut self, actual: ActualExtension<'_>) {
         let words = match_words(actual).unwrap_or_else(|| bytes(actual));
         self.matches.push(format!(" -m {words}"));
     }
 
-    pub(super) fn wrapped_target(&mut self, family: IpFamily, actual: Actual<'_>) {
+    pub(super) fn wrapped_target(&mut self, family: IpFamily, actual: ActualExtension<'_>) {
         let words = target_words(family, actual).unwrap_or_else(|| bytes(actual));
         self.lead(actual.name.into(), &format!(" -j {words}"));
     }
@@ -245,7 +245,7 @@ fn flag_names(flags: u8) -> String {
 
 /// Name, revision and bytes without the zeros at the end. All structures of a revision have the
 /// same length.
-fn bytes(actual: Actual<'_>) -> String {
+fn bytes(actual: ActualExtension<'_>) -> String {
     let used = actual.info.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let info = hexadecimal(actual.info.get(..used).unwrap_or_default());
     format!("{} revision {} {info}", actual.name, actual.revision)
@@ -261,7 +261,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// Frequent matches whose meaning matters for a verdict.
-fn match_words(actual: Actual<'_>) -> Option<String> {
+fn match_words(actual: ActualExtension<'_>) -> Option<String> {
     match (actual.name, actual.revision) {
         ("multiport", 1) => multiport(actual.info),
         ("tcp", 0) => tcp(actual.info),
@@ -385,7 +385,7 @@ fn address_types(info: &[u8]) -> Option<String> {
 }
 
 /// Frequent targets, and those whose options matter for a verdict.
-fn target_words(family: IpFamily, actual: Actual<'_>) -> Option<String> {
+fn target_words(family: IpFamily, actual: ActualExtension<'_>) -> Option<String> {
     match (actual.name, actual.revision) {
         ("REJECT", 0) => {
             let names: &[&str] = match family {

@@ -5,9 +5,10 @@
 //! protocols, ports and marks, and wraps all other matches and targets: `match` and `target` hold
 //! the structure that xtables passes to the kernel, with its name and revision.
 //!
-//! [`encode`] writes what iptables-nft 1.8.9 writes. [`decode`] reads what versions 1.8.2 to 1.8.11
-//! write. A rule with anything else is foreign: its text contains what is understood in the words of
-//! iptables, and the rest as bytes, so that two foreign rules are equal only if they do the same.
+//! [`encode`] writes what iptables-nft 1.8.9 writes. [`decode`] reads this, what 1.8.11 writes, and
+//! the wrapped forms of ports and marks that older versions write. A rule with anything else is
+//! foreign: its text contains what is understood in the words of iptables, and the rest as bytes, so
+//! that two foreign rules are equal only if they do the same.
 
 mod attribute;
 mod decode;
@@ -25,4 +26,4 @@ mod info;
 mod tests;
 
 pub use decode::decode;
-pub use encode::{BaseChain, Encoded, NotEncodable, base_chain, encode};
+pub use encode::{BuiltInChain, EncodedRule, NotEncodable, built_in_chain, encode};

@@ -127,21 +127,46 @@ fn decode_reads_other_encodings_of_iptables_nft() {
     let transport = |protocol, port| Match::Transport { protocol, destination_port: Some(port) };
     let wrapped = |one: &Match| {
         let extension = super::extension::of_match(one).unwrap();
-        let mut list = super::attribute::Attributes::default();
-        list.nest(1, |element| {
-            element.text(1, "match");
-            element.nest(2, |data| {
-                data.text(1, extension.name);
-                data.be32(2, extension.revision);
-                data.bytes(3, &extension.info);
-            });
-        });
-        list.0
+        expression("match", extension.name, extension.revision, &extension.info)
     };
     let mark = Match::Mark(Negatable::is_not(Mark { value: 0x4000, mask: 0x4000 }));
     for one in [transport(Protocol::Tcp, 80), transport(Protocol::Udp, 53), mark] {
         let read = decode(IpFamily::Ipv4, &wrapped(&one));
         assert_eq!(read, Rule::Known(RuleSpec { matches: vec![one], ..RuleSpec::default() }));
+    }
+}
+
+fn expression(kind: &str, name: &str, revision: u32, info: &[u8]) -> Vec<u8> {
+    let mut list = super::attribute::Attributes::default();
+    list.nest(1, |element| {
+        element.text(1, kind);
+        element.nest(2, |data| {
+            data.text(1, name);
+            data.be32(2, revision);
+            data.bytes(3, info);
+        });
+    });
+    list.0
+}
+
+/// For kernels before 4.18, iptables uses structures for one IP family, or without the base port.
+#[test]
+fn decode_reads_dnat_of_older_kernels() {
+    let of_ipv4 = unhex("01000000030000000a0203040a0203041f901f90{4}");
+    let of_ipv6 = unhex("03000000fd{14}09fd{14}091f901f90");
+    for (family, revision, info, to) in [
+        (IpFamily::Ipv4, 0, of_ipv4, "10.2.3.4:8080"),
+        (IpFamily::Ipv6, 1, of_ipv6, "[fd00::9]:8080"),
+    ] {
+        let target = Some(Target::Dnat(to.parse().unwrap()));
+        let known = Rule::Known(RuleSpec { target, ..RuleSpec::default() });
+        assert_eq!(decode(family, &expression("target", "DNAT", revision, &info)), known);
+        for at in 0..info.len() {
+            let mut other = info.clone();
+            other[at] ^= 0x10;
+            let read = decode(family, &expression("target", "DNAT", revision, &other));
+            assert_ne!(read, known, "byte {at}");
+        }
     }
 }
 
