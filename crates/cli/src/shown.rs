@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     /// Flags that the configuration has no field for.
-    const NOT_CONFIGURED: [&str; 16] = [
+    const NOT_CONFIGURED: [&str; 17] = [
         "allow-empty",
         "cleanup",
         "config",
@@ -103,6 +103,7 @@ mod tests {
         "manifests",
         "master",
         "nftables-table",
+        "state-dir",
         "v",
         "version",
         "write-config-to",
