@@ -322,6 +322,12 @@ fn doctor_no_route_to_cluster_ips_is_an_error() {
     patient.namespace.run("ip route del default");
     let what = patient.one("cluster-ip-routes", "error");
     assert!(what.starts_with("no route to the cluster IPs 10.96.0.10, 10.96.0.11:"), "{what}");
+    let explain =
+        format!("explain --live --to 10.96.0.10:80 --from 192.168.50.1 {}", patient.given());
+    let explanation = stdout(&patient.namespace.rulegen(&explain));
+    assert!(explanation.contains("not routed"), "{explanation}");
+    assert!(explanation.contains("Rules that it would pass if it were routed:"), "{explanation}");
+    assert!(!explanation.contains("Rules that it passes"), "{explanation}");
     patient.namespace.run("ip route add 10.96.0.0/16 dev uplink; ip -6 route del default");
     let what = patient.one("cluster-ip-routes", "error");
     assert!(what.starts_with("no route to the cluster IPs fd00:96::10:"), "{what}");

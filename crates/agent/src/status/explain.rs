@@ -116,7 +116,9 @@ impl ExplainPage {
 
     /// The rules that the packet passes, in parts with headings.
     fn rules<'a>(&self, of: &'a Explanation) -> Vec<(String, &'a [PassedRule])> {
-        let first = ("Rules matched first".to_owned(), of.rules.as_slice());
+        let is_routed = of.ends.iter().any(|end| end.outcome != Outcome::Unreachable);
+        let first = if is_routed { "Rules matched first" } else { "Rules if it were routed" };
+        let first = (first.to_owned(), of.rules.as_slice());
         let ends = of.ends.iter().take(ENDS);
         let ends = ends.map(|end| (format!("To {}", self.end(end)), end.rules.as_slice()));
         let behind = ("Then, in all cases".to_owned(), of.behind.as_slice());

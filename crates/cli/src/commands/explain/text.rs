@@ -62,10 +62,11 @@ impl Text {
         }
         writeln!(self.out)?;
         self.ends(ends)?;
-        let first = if ends.len() > 1 {
-            "Rules that it passes first in any case:"
-        } else {
-            "Rules that it passes:"
+        let is_routed = ends.iter().any(|end| end.outcome != Outcome::Unreachable);
+        let first = match ends.len() {
+            _ if !is_routed => "Rules that it would pass if it were routed:",
+            2.. => "Rules that it passes first in any case:",
+            _ => "Rules that it passes:",
         };
         self.rules(first, rules)?;
         let shown = if ends.len() > SHOWN { 1 } else { ends.len() };
