@@ -51,6 +51,8 @@ pub(super) enum WrongAnswer {
     Missing(&'static str),
     #[error("unknown watch event type {0:?}")]
     EventType(String),
+    #[error("stream ended, or stalled, before the list was complete")]
+    EndsEarly,
     #[error("list does not end: {0}")]
     Endless(&'static str),
     #[error("{what} exceeds {limit} bytes")]

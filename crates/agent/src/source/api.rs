@@ -18,17 +18,17 @@ use futures::future::join4;
 use kube::api::{ListParams, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
 use rulegen_model::Kind;
-use rulegen_model::protobuf::INITIAL_EVENTS_END;
 use tokio::time::{sleep, timeout};
 
 use super::Sink;
 use super::answer::{StreamEvent, WrongAnswer};
-use super::client::{ApiConnection, CONNECT_TIMEOUT};
+use super::client::{ApiConnection, CONNECT_TIMEOUT, SILENCE};
 use super::event_forwarder::EventForwarder;
 use super::list_version::ListVersion;
 use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::{ListPages, MOST_OBJECTS};
 use super::request::{self, RequestError};
+use super::streaming_lists::{AfterStream, StreamingLists};
 use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use super::watch_stream::{self, EventStream};
 use crate::input;
@@ -118,8 +118,7 @@ struct Watch<'a, W, T> {
     /// The backoff before a list after a failed watch. It is reset after two minutes without a
     /// failure, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
-    /// Whether the server may have streaming lists.
-    streams_lists: bool,
+    streaming_lists: StreamingLists,
     was_absent: bool,
     watched: std::marker::PhantomData<W>,
 }
@@ -148,7 +147,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             selection,
             list_version: ListVersion::new(),
             lists: DefaultBackoff::default(),
-            streams_lists: true,
+            streaming_lists: StreamingLists::default(),
             was_absent: false,
             watched: std::marker::PhantomData,
         }
@@ -171,7 +170,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
     /// Lists all objects.
     async fn list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
-        if self.streams_lists {
+        if self.streaming_lists.are_used(Instant::now()) {
             match self.streamed_list().await? {
                 Err(error) if self.needs_pages(&error) => {}
                 done => return Ok(done),
@@ -190,11 +189,11 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             Ok(stream) => stream,
             Err(error) => return Ok(Err(error)),
         };
-        let mut objects = 0_usize;
+        let (mut objects, mut progress) = (0_usize, Instant::now());
         loop {
             let event = match self.answer(stream.event::<W>()).await? {
                 Ok(Some(event)) => event,
-                Ok(None) => return Ok(Err(WrongAnswer::Missing(INITIAL_EVENTS_END).into())),
+                Ok(None) => return Ok(Err(WrongAnswer::EndsEarly.into())),
                 Err(error) => return Ok(Err(error)),
             };
             if objects == 0 && !matches!(event, StreamEvent::Failed(_)) {
@@ -205,9 +204,21 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 return Ok(Err(WrongAnswer::Endless("more than 500,000 objects").into()));
             }
             match event {
-                StreamEvent::Put(object, _) => self.forwarder.put(object, false).await?,
+                StreamEvent::Put(object, version) => {
+                    progress = Instant::now();
+                    self.list_version.saw(&version);
+                    self.forwarder.put(object, false).await?;
+                }
                 // Deleted since the first events.
-                StreamEvent::Gone(object, _) => self.forwarder.gone(object).await?,
+                StreamEvent::Gone(object, version) => {
+                    progress = Instant::now();
+                    self.list_version.saw(&version);
+                    self.forwarder.gone(object).await?;
+                }
+                // A server that ignores the request for a list sends only these.
+                StreamEvent::Bookmark { ends_list: false, .. } if progress.elapsed() > SILENCE => {
+                    return Ok(Err(WrongAnswer::EndsEarly.into()));
+                }
                 StreamEvent::Bookmark { ends_list: false, .. } => {}
                 StreamEvent::Bookmark { version, ends_list: true } => {
                     self.list_ended(&version).await?;
@@ -220,24 +231,12 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
     /// Whether a list must be repeated in pages after its stream failed.
     fn needs_pages(&mut self, error: &RequestError) -> bool {
-        let has_streams = match error {
-            RequestError::Unreachable(_) | RequestError::Silent(_) => return false,
-            RequestError::Refused(status) => match status.code {
-                // The version is too old or too new, or the server is overloaded.
-                410 | 429 | 502 | 503 | 504 => return false,
-                // Servers without streaming lists answer with 400 or 422, those with an etcd that is
-                // too old with 500.
-                400 | 422 | 500 => false,
-                _ => true,
-            },
-            RequestError::Wrong(_) => false,
-        };
-        if !has_streams {
-            self.streams_lists = false;
+        let next = self.streaming_lists.failed(error, Instant::now());
+        if next == AfterStream::PagesFromNow {
             let kind = W::KIND.name();
             tracing::info!(kind, %error, "no streaming list from the API server, listing in pages");
         }
-        true
+        next != AfterStream::Retry
     }
 
     /// Lists all objects in pages.

@@ -90,7 +90,8 @@ impl ListVersion {
                 self.limit = (self.limit / 10).max(1);
                 false
             }
-            error if self.seen.is_some() && self.is_cached() && is_of_version(error) => {
+            // Also a stream asks for the version seen, where a list in pages does not.
+            error if self.seen.is_some() && !self.reads_newest && is_of_version(error) => {
                 self.reads_newest = true;
                 true
             }
@@ -105,7 +106,7 @@ impl ListVersion {
 
 /// Whether the server refused the resource version: it is compacted, newer than any that the server
 /// has (another server, or a restored etcd), or not one of its versions.
-fn is_of_version(error: &RequestError) -> bool {
+pub(super) fn is_of_version(error: &RequestError) -> bool {
     const TOO_LARGE: &str = "ResourceVersionTooLarge";
     let RequestError::Refused(status) = error else { return false };
     let causes = || status.details.iter().flat_map(|details| &details.causes);

@@ -15,6 +15,7 @@ mod object;
 mod pages;
 mod protobuf_answer;
 mod request;
+mod streaming_lists;
 mod throttle;
 mod watch_failures;
 mod watch_stream;

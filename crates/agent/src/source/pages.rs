@@ -55,15 +55,15 @@ impl ListPages {
         let Page { objects, version, next } = page;
         self.objects += objects.len();
         self.empty = if objects.is_empty() { self.empty + 1 } else { 0 };
+        if self.objects > MOST_OBJECTS {
+            return Err(WrongAnswer::Endless("more than 500,000 objects"));
+        }
         let Some(next) = next else {
             let end = version.ok_or(WrongAnswer::Missing("metadata.resourceVersion"))?;
             return Ok(CheckedPage { objects, end: Some(end) });
         };
         if self.parameters.continue_token.as_ref() == Some(&next) {
             return Err(WrongAnswer::Endless("a page's continue token leads to itself"));
-        }
-        if self.objects > MOST_OBJECTS {
-            return Err(WrongAnswer::Endless("more than 500,000 objects"));
         }
         if self.empty > MOST_EMPTY {
             return Err(WrongAnswer::Endless("only empty pages"));
