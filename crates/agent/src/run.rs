@@ -254,7 +254,11 @@ fn open_backend(
         ProxyMode::Nftables => {
             let (searches, to_search) = std::sync::mpsc::channel();
             let folder = options.state_folder.clone();
-            let record = folder.map(|folder| RecordFile::new(folder, &options.build));
+            let record = folder.and_then(|folder| {
+                RecordFile::new(folder, &options.build)
+                    .inspect_err(|error| tracing::info!(%error, "no record of the tables"))
+                    .ok()
+            });
             let (table, families) = (options.table.clone(), &options.families);
             let backend = Nftables::open(table, families, searches, record)?;
             threads::watch_rules(&backend.tables(), backend.port(), queue.events.clone())?;

@@ -13,10 +13,13 @@ pub fn name() -> String {
     gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The kernel's random ID of this boot; empty if it cannot be read.
-pub fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+/// The kernel's random ID of this boot.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn boot_id() -> std::io::Result<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim().to_owned())
 }
 
 /// A network interface.

@@ -34,10 +34,14 @@ const LONGEST: u64 = 4096;
 
 impl RecordFile {
     /// A record of this program and boot, in a folder that need not exist.
-    pub(crate) fn new(folder: PathBuf, build: &Build) -> Self {
+    ///
+    /// # Errors
+    /// The boot cannot be identified. A record could then be taken for one of this boot, if the
+    /// folder survives a restart of the machine.
+    pub(crate) fn new(folder: PathBuf, build: &Build) -> io::Result<Self> {
         let Build { version, commit, .. } = build;
         let program = format!("rulegen {version} {commit}{}", executable());
-        Self { folder, program, boot: host::boot_id() }
+        Ok(Self { folder, program, boot: host::boot_id()? })
     }
 
     /// True if the record says that the kernel has exactly these tables.

@@ -499,7 +499,7 @@ impl Restart {
 }
 
 fn record(folder: &Path) -> RecordFile {
-    RecordFile::new(folder.to_owned(), &Build::default())
+    RecordFile::new(folder.to_owned(), &Build::default()).unwrap()
 }
 
 /// Another program deletes an element of the table.
