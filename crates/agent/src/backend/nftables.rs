@@ -212,7 +212,10 @@ impl<K: Kernel> Nftables<K> {
         drop(patches);
         // The comparison reads all affinity entries.
         self.stale_clients.forget_all();
-        let written = self.write_all(store, &mut watch, now);
+        let written = self.write_all(store, &mut watch, now).map(|mut written| {
+            written.add(repaired);
+            written
+        });
         let written = self.settle(store, &mut watch, written, now);
         SyncResult { full: true, ..SyncResult::new(watch, written) }
     }
@@ -505,7 +508,11 @@ impl<K: Kernel> Backend for Nftables<K> {
                 }
                 Event::Commit(commit) => {
                     self.follow_generation(commit.generation);
-                    self.in_sync &= self.suspects.add(commit);
+                    // Keys of changed elements matter only while the rest is known.
+                    if self.in_sync && !self.suspects.add(commit) {
+                        self.in_sync = false;
+                        self.suspects = Suspects::default();
+                    }
                     drift.push(Drift::of(commit));
                 }
             }

@@ -131,13 +131,15 @@ impl LiveTable {
             (ReferenceCounts::default(), ReferenceCounts::default());
         let mut renderer = Renderer::new(&plan);
         for service in services {
-            let contribution = renderer.contribution(&service);
+            let mut contribution = renderer.contribution(&service);
             for claim in &contribution.claims {
                 claims.add(claim.set_key(), &service.name);
             }
-            for key in &contribution.shared_elements {
-                shared_elements.change(key.clone(), 1, has_element(&table, key));
-                put(&mut table, [SetElement::without_data(key)]);
+            // One after the other, because a service port may need an element twice.
+            for key in mem::take(&mut contribution.shared_elements) {
+                let is_present = has_element(&table, &key);
+                put(&mut table, [SetElement::without_data(&key)]);
+                shared_elements.change(key, 1, is_present);
             }
             for (name, users) in chains_by_name(&contribution) {
                 let is_present = table.chains.contains_key(&name);

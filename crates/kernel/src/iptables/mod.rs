@@ -139,7 +139,9 @@ impl Iptables {
     ) -> Result<Restored, IptablesError> {
         let mut kernel = NfTables::open()?;
         let cost = kernel.commit_iptables(transactions)?;
-        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits: 1 })
+        // Without a difference, nothing was sent.
+        let commits = usize::from(cost.bytes > 0);
+        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits })
     }
 
     fn program(&self, what: &str) -> Program {

@@ -130,7 +130,7 @@ impl Family {
             }
             Some(done) => {
                 let done = done?;
-                self.kernel = KernelState::Known;
+                self.settled();
                 return Ok(done);
             }
             None => {}
@@ -155,9 +155,14 @@ impl Family {
             }
             done => done?,
         };
+        self.settled();
+        Ok(done)
+    }
+
+    /// Records that the kernel has the desired rules.
+    pub(super) fn settled(&mut self) {
         self.kernel = KernelState::Known;
         self.unsettled = Some(BTreeSet::new());
-        Ok(done)
     }
 
     /// Finds the Services that iptables rejects, and removes them from the desired state.

@@ -156,6 +156,7 @@ impl IptablesBackend {
             // The size of the batch counts once.
             let bytes = std::mem::take(&mut bytes);
             done.insert(*name, Ok(of.written(tools, patch, transaction, bytes)));
+            of.settled();
         }
         Some(done)
     }
