@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{
     Bits, Budget, CertainVerdict, Connection, FirewallBaseChain, FirewallChainKind, Hit, Judgement,
@@ -112,7 +112,7 @@ impl Judge<'_> {
             }
         };
         if outcome == Outcome::Rejected {
-            way.error_message(connection);
+            way.error_message(connection, cause.is_some());
         }
         Judged { outcome, cause, conditions: way.conditions.all() }
     }
@@ -276,14 +276,14 @@ impl<'a> Way<'a> {
 
     /// An ICMP error of this host passes chains too. An error to this host also comes in again,
     /// through loopback.
-    fn error_message(&mut self, connection: Connection) {
+    fn error_message(&mut self, connection: Connection, refused_by_others: bool) {
         use NetfilterHook::{Input, Output, Postrouting, Prerouting};
         let is_to_this_host = self.judge.packet.sender == Sender::ThisNode;
         let out = is_to_this_host.then(|| "lo".to_owned());
         let sent = PartialPacket {
             in_interface: Some(String::new()),
             out_interface: out,
-            ..self.error_packet(connection)
+            ..self.error_packet(connection, refused_by_others)
         };
         let received = PartialPacket {
             in_interface: Some("lo".to_owned()),
@@ -305,13 +305,17 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn error_packet(&self, connection: Connection) -> PartialPacket {
+    /// The answer to a packet that is rejected. Our rules send an ICMP error; `refused_by_others`
+    /// chains may reject TCP with a reset, which belongs to no connection.
+    fn error_packet(&self, connection: Connection, refused_by_others: bool) -> PartialPacket {
         let family = self.family();
         let number = if family == IpFamily::Ipv4 { ICMP } else { ICMPV6 };
         let sender = self.judge.packet.from;
+        let may_be_reset = refused_by_others && self.judge.packet.protocol == Protocol::Tcp;
+        let is_known = self.is_tracked && !may_be_reset;
         let packet = PartialPacket {
-            protocol: Some(number),
-            connection: if self.is_tracked { connection } else { Connection::Unknown },
+            protocol: (!may_be_reset).then_some(number),
+            connection: if is_known { connection } else { Connection::Unknown },
             source_is_local: Some(true),
             ..PartialPacket::unknown(family)
         };

@@ -318,6 +318,17 @@ fn explain_judges_packet_at_each_hook() {
     }
 }
 
+/// A chain of another program may answer TCP with a reset, which other rules stop than an ICMP error.
+#[test]
+fn explain_rejected_packet_may_get_a_reset() {
+    let tables = "*filter\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                  -A FORWARD -p tcp -j REJECT --reject-with tcp-reset\n\
+                  -A OUTPUT -p tcp -m tcp --tcp-flags RST RST -j DROP\nCOMMIT\n";
+    let end = end_on(&host(), tables);
+    assert_eq!(end.outcome, Outcome::Rejected);
+    assert!(!end.conditions.is_empty(), "the reset may be dropped: {end:?}");
+}
+
 /// Rules behind DNAT refuse the packet to each endpoint.
 #[test]
 fn explain_judges_packet_refused_behind_dnat_at_each_endpoint() {
