@@ -24,7 +24,7 @@ pub(crate) struct Ignores {
 
 impl Ignores {
     /// Reads the comments of documents, in order. A comment before the `---` of the first document
-    /// is a document of its own, so a document of comments alone counts for the next one of its file.
+    /// is a document of its own, so a first document of comments alone counts for the next one.
     pub(crate) fn of_comments(documents: &[LintDocument]) -> (Self, Vec<LintFinding>) {
         let (mut ignores, mut findings) = (Self::default(), Vec::new());
         let mut carried: Option<(&Source, BTreeSet<ProblemCode>)> = None;
@@ -32,7 +32,11 @@ impl Ignores {
             let before = carried.take().filter(|(of, _)| of.file == source.file);
             let mut codes = before.map(|(_, codes)| codes).unwrap_or_default();
             let mut is_blank = true;
+            let mut block = BlockScalar::default();
             for (n, line) in text.lines().enumerate() {
+                if block.contains(line) {
+                    continue;
+                }
                 let line = line.trim_start();
                 is_blank &= line.is_empty() || line.starts_with(['#', '%']);
                 for word in words_of_comment(line) {
@@ -45,7 +49,7 @@ impl Ignores {
                     }
                 }
             }
-            if is_blank {
+            if is_blank && source.document == 1 {
                 carried = Some((source, codes));
             } else if !codes.is_empty() {
                 ignores.documents.insert(source.clone(), codes);
@@ -77,11 +81,43 @@ impl Ignores {
 
     /// Whether a finding is ignored.
     pub(crate) fn contain(&self, finding: &LintFinding) -> bool {
+        // Nothing in such a document was checked, which must not look like success.
+        if finding.code == ProblemCode::InvalidDocument {
+            return false;
+        }
         let has = |codes: Option<&BTreeSet<ProblemCode>>| {
             codes.is_some_and(|codes| codes.contains(&finding.code))
         };
         has(finding.source.as_ref().and_then(|source| self.documents.get(source)))
             || has(finding.object.as_ref().and_then(|object| self.objects.get(object)))
+    }
+}
+
+/// The text behind `key: |` or `key: >`, in which `#` does not begin a comment.
+#[derive(Default)]
+struct BlockScalar {
+    /// The indentation of the line with the key.
+    begun_at: Option<usize>,
+}
+
+impl BlockScalar {
+    /// Whether the next line is a part of such a text.
+    fn contains(&mut self, line: &str) -> bool {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len();
+        match self.begun_at {
+            Some(key) if text.is_empty() || indent > key => return true,
+            _ => self.begun_at = None,
+        }
+        let last = text.rsplit([' ', ':']).next().unwrap_or_default();
+        let is_indicator = last.starts_with(['|', '>'])
+            && last.chars().skip(1).all(|c| c == '-' || c == '+' || c.is_ascii_digit());
+        if is_indicator && !text.starts_with('#') {
+            // The key of a list item is behind its dashes.
+            let key = line.trim_start_matches([' ', '-']);
+            self.begun_at = Some(if key == last { indent } else { line.len() - key.len() });
+        }
+        false
     }
 }
 
@@ -109,6 +145,24 @@ fn unknown_code(word: &str) -> LintFinding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comment_in_a_text_does_not_ignore() {
+        let documents = |text: &str| {
+            let source = Source { file: "a.yaml".into(), document: 1 };
+            Ignores::of_comments(&[LintDocument { source, first_line: 1, text: text.to_owned() }])
+        };
+        for (text, is_ignored) in [
+            ("a: b\n# rulegen:ignore invalid-name\n", true),
+            ("a: |\n  # rulegen:ignore invalid-name\n", false),
+            ("a: |\n  b\n\n  # rulegen:ignore invalid-name\nc: d\n", false),
+            ("a: >-\n  b\n# rulegen:ignore invalid-name\nc: d\n", true),
+            ("- a: |2\n    b\n  # rulegen:ignore invalid-name\n  c: d\n", true),
+            ("- |\n  # rulegen:ignore invalid-name\n- c\n", false),
+        ] {
+            assert_eq!(!documents(text).0.documents.is_empty(), is_ignored, "{text}");
+        }
+    }
 
     #[test]
     fn comment_ignores_codes_up_to_the_next_number_sign() {

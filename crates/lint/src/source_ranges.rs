@@ -32,6 +32,7 @@ pub(crate) fn check(service: &Service) -> Vec<LintFinding> {
 fn of_family(ranges: &[IpNet], family: IpFamily) -> Option<LintFinding> {
     let of_family = || ranges.iter().filter(|range| IpFamily::of_network(**range) == family);
     let name = family.api_name();
+    let is_open = of_family().any(|range| range.prefix_len() == 0);
     let (code, what) = if of_family().next().is_none() {
         let what = format!(
             "no range is an {name} network, so all {name} clients may use the load balancer"
@@ -40,10 +41,16 @@ fn of_family(ranges: &[IpNet], family: IpFamily) -> Option<LintFinding> {
     } else if of_family().all(is_without_clients) {
         let what = format!("no {name} client can have an address in these ranges: all are dropped");
         (ProblemCode::SourceRangesExcludeAll, what)
-    } else if of_family().any(|range| range.prefix_len() == 0) && of_family().count() > 1 {
+    } else if is_open && of_family().count() > 1 {
         let what =
             format!("a range allows all {name} clients, so the other {name} ranges have no effect");
-        (ProblemCode::FieldWithoutEffect, what)
+        let code = ProblemCode::FieldWithoutEffect;
+        // Not to remove the field: then all clients of the other family would be allowed too.
+        let remedy = format!(
+            "remove the range of all {name} addresses to restrict clients, or the other {name} \
+             ranges"
+        );
+        return Some(LintFinding::new(code, rule(code).severity, what, remedy).field(FIELD));
     } else {
         return None;
     };

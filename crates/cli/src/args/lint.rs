@@ -16,7 +16,7 @@ Examples:
   kubectl get nodes,services,endpointslices,servicecidrs -A -o json | rulegen lint -f -
 
   # Show notes too, and fail on errors only
-  rulegen lint -f examples/nodeport.yaml examples/clusterip.yaml --severity note --fail-on error
+  rulegen lint -f examples/nodeport.yaml -f examples/clusterip.yaml --severity note --fail-on error
 
   # Write results for a code scanning service; list all codes
   rulegen lint -f examples/lint -o sarif > lint.sarif
@@ -32,7 +32,7 @@ remedy}]; summary {error, warning, note}. code is stable, message may change.";
 #[derive(Debug, Args)]
 pub(crate) struct LintArgs {
     /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input; may be repeated
-    #[arg(short, long = "filename", value_name = "PATH", num_args = 1.., required_unless_present = "list")]
+    #[arg(short, long = "filename", value_name = "PATH", required_unless_present = "list")]
     pub(crate) filename: Vec<PathBuf>,
 
     /// List all codes with their explanation and exit

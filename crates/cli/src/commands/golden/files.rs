@@ -38,10 +38,13 @@ impl RulesFolder {
 
     /// Whether a file exists that `rulegen golden` did not write.
     pub(super) fn is_foreign(&self, path: &str) -> bool {
-        matches!(self.read(path), Ok(Some(text)) if !text.starts_with(HEADER)) || {
-            let path = self.0.join(path);
-            path.is_dir() || path.is_symlink()
-        }
+        // A file that cannot be read may be anything.
+        let is_ours = match self.read(path) {
+            Ok(text) => text.is_none_or(|text| text.starts_with(HEADER)),
+            Err(_) => false,
+        };
+        let path = self.0.join(path);
+        !is_ours || path.is_dir() || path.is_symlink()
     }
 
     /// Files that `rulegen golden` wrote and that are not wanted. Other files do not count.

@@ -37,6 +37,8 @@ pub(super) fn run(args: &TestArgs, files: &[LoadedFile]) -> Result<u8> {
     })?;
     let summary = report::summary(&reports);
     Ok(match (summary.errors, summary.failed) {
+        // A node name with a typo must not look like success.
+        (0, 0) if summary.passed == 0 && summary.ignored > 0 => WRONG,
         (0, 0) => 0,
         (0, _) => 1,
         _ => WRONG,
