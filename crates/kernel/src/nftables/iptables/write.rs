@@ -1,6 +1,6 @@
 //! Writes transactions of iptables in one batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use nftnl::nftnl_sys::libc;
@@ -16,7 +16,7 @@ use crate::nftables::batch::{Batch, Finished};
 use crate::nftables::raw::Header;
 use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
-use crate::nftables::watch::{TouchedChain, TouchedChains};
+use crate::nftables::watch::TouchedChains;
 use crate::nftables::{CommitCost, DataplaneError, Generation};
 
 /// A batch that is ready to be sent.
@@ -72,13 +72,15 @@ pub(super) fn is_affected(
     touched: &TouchedChains,
 ) -> bool {
     let TouchedChains::These(touched) = touched else { return true };
-    let is_changed = |(of, table, chain): &TouchedChain| {
-        let transactions = transactions.iter().filter(|(family, _)| family == of);
-        let tables = transactions.flat_map(|(_, transaction)| &transaction.tables);
-        let mut changes = tables.filter(|of| of.table.name() == table).flat_map(|of| &of.changes);
-        changes.any(|change| change.chain().as_str() == chain)
-    };
-    touched.iter().any(is_changed)
+    let touched: HashSet<(IpFamily, &str, &str)> =
+        touched.iter().map(|(family, table, chain)| (*family, &**table, &**chain)).collect();
+    transactions.iter().any(|(family, transaction)| {
+        transaction.tables.iter().any(|TableChanges { table, changes, .. }| {
+            changes
+                .iter()
+                .any(|change| touched.contains(&(*family, table.name(), change.chain().as_str())))
+        })
+    })
 }
 
 /// Estimated size of the batch in bytes. What is not used is never made resident.
@@ -229,10 +231,14 @@ impl Writer<'_> {
             return Ok(());
         }
         self.step("add rules to", chain.as_str());
-        // The kernel searches each handle from the start of the chain.
         const MANY: usize = 64;
+        // The kernel searches each handle from the start of the chain, which takes nanoseconds per
+        // rule, and writes a rule in microseconds: so this many searches take as long as writing the
+        // chain, however long it is.
+        const MOST_SEARCHES: usize = 8000;
         let is_most = edits.len() > MANY && edits.len() * 2 > actual.len() + wanted.len();
-        if is_most && wanted.iter().all(|rule| matches!(rule, Rule::Known(_))) {
+        let is_rewritten = is_most || edits.len() > MOST_SEARCHES;
+        if is_rewritten && wanted.iter().all(|rule| matches!(rule, Rule::Known(_))) {
             if !actual.is_empty() {
                 self.delete_rule(chain, None);
             }
