@@ -304,6 +304,18 @@ impl Store {
         existing.map(|(key, known)| (key, &*known.ports))
     }
 
+    /// The namespaces of [`Store::services`], in order. Costs a search for each namespace, however
+    /// many Services it has.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let first_from = |from: ObjectKey| {
+            let (key, _) = self.services.range(from..).find(|(_, known)| known.exists)?;
+            Some(&*key.namespace)
+        };
+        // No string lies between a namespace and the same with a zero at its end.
+        let next = move |last: &&str| first_from(ObjectKey::new(&format!("{last}\0"), ""));
+        std::iter::successors(first_from(ObjectKey::default()), next)
+    }
+
     /// Services that are left out because they are too large, ordered by name, as of the last
     /// [`Store::changes`].
     pub fn too_large(&self) -> impl Iterator<Item = (&ObjectKey, TooLarge)> {
@@ -849,6 +861,22 @@ mod tests {
         assert_eq!(names(&mut store), (vec!["owner".to_owned()], 0));
         store.take_in(StoreEvent::Gone(Kind::Service, ObjectKey::new("default", "owner")));
         assert_eq!(names(&mut store), (all, 2));
+    }
+
+    #[test]
+    fn store_namespaces_are_those_of_existing_services() {
+        let mut store = Store::new(SnapshotOptions::default(), Host::default());
+        let all = [("team-a", "x"), ("team", "x"), ("team", "y"), ("other", "x"), ("gone", "x")];
+        for (namespace, name) in all {
+            let service = format!(
+                r#"{{"kind": "Service", "apiVersion": "v1", "metadata": {{"namespace":
+                "{namespace}", "name": "{name}"}}, "spec": {{"clusterIP": "10.96.0.1", "ports":
+                [{{"port": 80}}]}}}}"#
+            );
+            put(&mut store, Kind::Service, &service);
+        }
+        store.take_in(StoreEvent::Gone(Kind::Service, ObjectKey::new("gone", "x")));
+        assert_eq!(store.namespaces().collect::<Vec<_>>(), ["other", "team", "team-a"]);
     }
 
     /// Endpoints change often and do not affect the claims.

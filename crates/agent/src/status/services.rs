@@ -91,15 +91,11 @@ impl ServiceList {
         let frame = status.frame("/services", "Services");
         let search = Search::of(query);
         let store = status.known.store.read();
-        let (mut all, mut found, mut namespaces) = (0, 0, Vec::<String>::new());
+        let (mut all, mut found) = (0, 0);
         // Only the rows of two pages are kept: the requested one and the last.
         let (mut requested, mut last) = (Vec::new(), Vec::new());
         for (key, ports) in store.services() {
             all += 1;
-            let is_new = namespaces.last().is_none_or(|last| **last != *key.namespace);
-            if is_new && namespaces.len() < NAMESPACES {
-                namespaces.push(key.namespace.to_string());
-            }
             if !search.finds(key, ports) {
                 continue;
             }
@@ -123,7 +119,7 @@ impl ServiceList {
             page,
             pages,
             services: rows.into_iter().map(|(key, ports)| Row::of(key, ports, &store)).collect(),
-            namespaces,
+            namespaces: store.namespaces().take(NAMESPACES).map(str::to_owned).collect(),
         }
     }
 
