@@ -300,7 +300,9 @@ impl Reconciler {
         if outcome.written.is_ok() {
             self.conntrack_cleaner.begin(&store, &self.families);
         }
-        self.scheduler.done(Instant::now(), outcome.written.is_ok());
+        let ended = Instant::now();
+        let rest = self.backend.rest_after(ended.saturating_duration_since(began));
+        self.scheduler.done(ended, rest, outcome.written.is_ok());
         self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
         self.report_left_out(&store);
         let has_more = outcome.written.is_ok() && store.may_have_changes();

@@ -1,5 +1,5 @@
-//! Decides when to sync: at once after an idle time, then at most once per period, and with
-//! increasing pauses after failures.
+//! Decides when to sync: at once after an idle time, then at most once per period, not before the
+//! rest that the backend wants after an expensive sync, and with increasing pauses after failures.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,8 @@ pub(crate) struct SyncScheduler {
     /// The minimum time between the ends of two syncs.
     period: Duration,
     last: Option<Instant>,
+    /// The minimum time after the last sync, because of its cost.
+    rest: Duration,
     wanted: Option<Instant>,
     failures: u32,
 }
@@ -19,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl SyncScheduler {
     pub(crate) fn new(period: Duration) -> Self {
-        Self { period, last: None, wanted: None, failures: 0 }
+        Self { period, last: None, rest: Duration::ZERO, wanted: None, failures: 0 }
     }
 
     /// Requests a sync, now or at a later time.
@@ -30,20 +32,20 @@ impl SyncScheduler {
     /// When the next sync is due, if one was requested. May be in the past.
     pub(crate) fn due(&self) -> Option<Instant> {
         let wanted = self.wanted?;
-        let pause = match self.failures {
-            0 => self.period,
-            failures => {
-                let doubled = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16));
-                doubled.min(LONGEST_PAUSE).max(self.period)
-            }
+        let after_failures = match self.failures {
+            0 => Duration::ZERO,
+            failures => FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
         };
+        let pause = self.period.max(self.rest).max(after_failures);
         let rested = self.last.and_then(|last| last.checked_add(pause));
         Some(rested.map_or(wanted, |rested| wanted.max(rested)))
     }
 
-    /// Records the end of a sync. After a failure the request stays pending.
-    pub(crate) fn done(&mut self, now: Instant, succeeded: bool) {
+    /// Records the end of a sync, after which the backend wants this rest. After a failure the
+    /// request stays pending.
+    pub(crate) fn done(&mut self, now: Instant, rest: Duration, succeeded: bool) {
         self.last = Some(now);
+        self.rest = rest;
         if succeeded {
             self.wanted = None;
             self.failures = 0;
@@ -66,6 +68,7 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_millis(100);
+    const NONE: Duration = Duration::ZERO;
 
     #[test]
     fn sync_scheduler_syncs_first_change_at_once_and_batches_others() {
@@ -74,12 +77,12 @@ mod tests {
         assert_eq!(scheduler.due(), None);
         scheduler.want(start);
         assert_eq!(scheduler.due(), Some(start));
-        scheduler.done(start, true);
+        scheduler.done(start, NONE, true);
         assert_eq!(scheduler.due(), None);
         scheduler.want(start + PERIOD / 4);
         scheduler.want(start + PERIOD / 2);
         assert_eq!(scheduler.due(), Some(start + PERIOD));
-        scheduler.done(start + PERIOD, true);
+        scheduler.done(start + PERIOD, NONE, true);
         let later = start + PERIOD * 10;
         scheduler.want(later);
         assert_eq!(scheduler.due(), Some(later));
@@ -90,7 +93,7 @@ mod tests {
         let start = Instant::now();
         let mut scheduler = SyncScheduler::new(PERIOD);
         scheduler.want(start);
-        scheduler.done(start, true);
+        scheduler.done(start, NONE, true);
         scheduler.go_on(start);
         assert_eq!(scheduler.due(), Some(start));
     }
@@ -102,12 +105,12 @@ mod tests {
         scheduler.want(start);
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            scheduler.done(start, false);
+            scheduler.done(start, NONE, false);
             pauses.push(scheduler.due().unwrap() - start);
         }
         assert_eq!(pauses[..4], [1, 2, 4, 8].map(|n| FIRST_PAUSE * n));
         assert_eq!(pauses[9], LONGEST_PAUSE);
-        scheduler.done(start, true);
+        scheduler.done(start, NONE, true);
         assert_eq!(scheduler.due(), None);
         scheduler.want(start);
         assert_eq!(scheduler.due(), Some(start));

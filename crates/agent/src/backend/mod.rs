@@ -34,6 +34,11 @@ pub(crate) trait Backend: Send {
         usize::MAX
     }
 
+    /// The minimum time until the next sync after one that took this long.
+    fn rest_after(&self, _sync: Duration) -> Duration {
+        Duration::ZERO
+    }
+
     /// Handles ruleset events. Returns changes by other programs, which the next sync repairs.
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift>;
 

@@ -9,12 +9,13 @@
 
 mod damage;
 mod family;
+mod pace;
 mod resync_trigger;
 mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rulegen_compiler::iptables::{LiveRuleset, Patch};
 use rulegen_compiler::{ServicePlan, node_ports_at, plan};
@@ -54,6 +55,8 @@ pub(crate) struct IptablesBackend {
     names: Vec<IpFamily>,
     families: BTreeMap<IpFamily, Family>,
     resync_trigger: ResyncTrigger,
+    /// Whether the last sync was a full resync, which has a pace of its own.
+    was_full: bool,
     /// Whether the sysctl route_localnet is already set.
     routes_localnet: bool,
 }
@@ -75,6 +78,7 @@ impl IptablesBackend {
             names: names.to_vec(),
             families: BTreeMap::new(),
             resync_trigger: ResyncTrigger::default(),
+            was_full: false,
             routes_localnet: false,
         }
     }
@@ -214,15 +218,21 @@ impl Backend for IptablesBackend {
         let begun = Instant::now();
         let patches = self.compile(store, changes);
         watch.add(Phase::Compile, begun.elapsed());
+        self.was_full = true;
         let done = match self.write(&patches, &mut watch) {
             Ok(done) => done,
             Err(error) => return SyncResult { full: true, ..SyncResult::new(watch, Err(error)) },
         };
+        self.was_full = done.values().flatten().any(|done| done.full);
         self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
         self.resync_trigger.resynced(begun.elapsed(), has_drifted, Instant::now());
         self.route_localnet();
         outcome(done, watch, &self.resync_trigger)
+    }
+
+    fn rest_after(&self, sync: Duration) -> Duration {
+        if self.was_full { Duration::ZERO } else { pace::rest_after(sync) }
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
