@@ -9,7 +9,7 @@ use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{BindAddress, ProxyConfig, ProxyMode};
 use rulegen_kernel::iptables::{
-    Access, Iptables, LegacyTable, Variant, accessible, is_accessible, legacy_tables,
+    Access, Iptables, Variant, accessible, is_accessible, legacy_tables,
 };
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::{Cluster, Snapshot};
@@ -250,7 +250,9 @@ impl NodeFacts {
 
     fn may_have_rules(&self, variant: Variant) -> FactResult<bool> {
         match variant {
-            Variant::Legacy => Ok(legacy_tables()?.iter().any(has_legacy_rules)),
+            Variant::Legacy => {
+                Ok(legacy_tables()?.iter().any(|((_, table), size)| size.has_rules(*table)))
+            }
             Variant::Nft => {
                 let Some(mut kernel) = nf_tables()? else { return Ok(false) };
                 for family in self.families() {
@@ -297,17 +299,6 @@ fn variant_of(held: &[ActualIptables]) -> Variant {
     });
     let chosen = with_rules.or(first(ActualIptables::is_kubelets)).or(held.first());
     chosen.map_or(Variant::Nft, |held| held.variant)
-}
-
-/// Whether a table has more than its policies and the entry that ends each table.
-fn has_legacy_rules(((_, table), size): (&(IpFamily, IptablesTable), &LegacyTable)) -> bool {
-    let policies = match table {
-        IptablesTable::Raw => 2,
-        IptablesTable::Filter | IptablesTable::Security => 3,
-        IptablesTable::Nat => 4,
-        IptablesTable::Mangle => 5,
-    };
-    size.entries > policies + 1
 }
 
 /// The outcome of a check of Services that has none to check.

@@ -5,6 +5,7 @@ use rulegen_ruleset::iptables::{ChainName, Table, parse};
 
 use super::access::Access;
 use super::error::IptablesError;
+use super::legacy::legacy_tables;
 use super::program::Program;
 use super::variant::Variant;
 use crate::nftables::NfTables;
@@ -34,7 +35,8 @@ fn probe(family: IpFamily, variant: Variant) -> Result<String, IptablesError> {
 /// The variant that this node uses: the one in which kubelet created one of the `marks`, which are
 /// chains of table `mangle`, in either family; else the newer installed one; else iptables-nft,
 /// which needs no program. The wrapper in kube-proxy's image uses the same chains and also checks
-/// the newer variant first.
+/// the newer variant first. Warns if the kernel has rules of iptables-legacy but no program can read
+/// them.
 ///
 /// # Errors
 /// The kernel has no nf_tables and no variant is installed.
@@ -45,8 +47,20 @@ pub fn choose(marks: &[&str], access: Access) -> Result<Variant, IptablesError> 
     let marked = accessible.iter().find(is_marked).copied();
     let first_installed = || installed().ok().and_then(|installed| installed.first().copied());
     let chosen = marked.or_else(first_installed).unwrap_or(Variant::Nft);
+    if marked.is_none() && !accessible.contains(&Variant::Legacy) && has_legacy_rules() {
+        tracing::warn!(
+            chosen = %chosen,
+            "the kernel has rules of iptables-legacy, which cannot be read because its programs are \
+             not installed; if this node uses iptables-legacy, install them (Debian: apt-get install \
+             iptables) or use the image with the iptables programs"
+        );
+    }
     tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose iptables variant");
     Ok(chosen)
+}
+
+fn has_legacy_rules() -> bool {
+    legacy_tables().is_ok_and(|all| all.iter().any(|((_, table), size)| size.has_rules(*table)))
 }
 
 /// True if the rules of a variant can be read and written for a family.

@@ -25,6 +25,19 @@ pub struct LegacyTable {
     pub bytes: u32,
 }
 
+impl LegacyTable {
+    /// Whether a table of this kind has more than its policies and the entry that ends each table.
+    pub fn has_rules(self, table: Table) -> bool {
+        let policies = match table {
+            Table::Raw => 2,
+            Table::Filter | Table::Security => 3,
+            Table::Nat => 4,
+            Table::Mangle => 5,
+        };
+        self.entries > policies + 1
+    }
+}
+
 /// Sizes of the existing tables of both families that a service proxy uses. Requesting a missing
 /// table would create it, so missing ones are skipped. Requires CAP_NET_ADMIN.
 ///
