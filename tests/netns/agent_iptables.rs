@@ -627,3 +627,87 @@ fn agent_iptables_netlink_commits_both_families_at_once() {
     });
     assert_eq!(generation().wrapping_sub(before), 1, "{}", agent.log());
 }
+
+/// The tables `filter` and `nat` of both IP families.
+#[test]
+fn agent_iptables_netlink_writes_a_full_resync_in_one_commit() {
+    let namespace = Namespace::new("agent-resync");
+    let manifest = root().join("tests/golden/dual-stack-ipv4-first/cluster.yaml");
+    put_text(&namespace, &fs::read_to_string(manifest).unwrap());
+    let generation = || namespace.inside(|| NfTables::open().unwrap().generation().unwrap().0);
+    let before = generation();
+    let flags = "--proxy-mode iptables --iptables-variant nft";
+    let mut agent = Agent::start(&namespace, "", flags);
+    agent.wait_for_rules("nft");
+    assert_eq!(generation().wrapping_sub(before), 1, "the first sync: {}", agent.log());
+    namespace.run("nft flush ruleset");
+    agent.wait_for_rules("nft");
+    assert_eq!(generation().wrapping_sub(before), 3, "the flush and its repair: {}", agent.log());
+    agent.stop();
+}
+
+/// A chain that another program's map or rule leads to cannot be deleted. All else is written.
+#[test]
+fn agent_iptables_netlink_keeps_a_chain_in_use_and_writes_the_rest() {
+    const MAP: &str = "nft 'add map ip nat theirs { type inet_service : verdict; \
+                       elements = { 9999 : jump CHAIN }; }'";
+    const RULE: &str = "nft 'add chain ip nat theirs; \
+                        add rule ip nat theirs tcp dport vmap { 9999 : jump CHAIN }'";
+    for (way, used_by, undo) in [
+        (MAP, "map ip nat theirs", "nft delete map ip nat theirs"),
+        (RULE, "a rule of chain ip nat theirs", "nft 'flush chain ip nat theirs'"),
+    ] {
+        let namespace = Namespace::new("agent-in-use");
+        put(&namespace, &example("clusterip.yaml"));
+        let flags = "--proxy-mode iptables --iptables-variant nft --iptables-sync-period 1s";
+        let mut agent = Agent::start(&namespace, "", flags);
+        agent.wait_for_rules("nft");
+        let before = saved(&namespace, "nft", "iptables");
+        let chain = before.split([':', ' ']).find(|word| word.starts_with("KUBE-SVC-")).unwrap();
+        namespace.run(&way.replace("CHAIN", chain));
+
+        put(&namespace, &example("loadbalancer.yaml"));
+        let why =
+            format!("{chain} of table ip nat was emptied but cannot be deleted because {used_by}");
+        agent.wait_until("reported", |agent| agent.log().contains(&why));
+        let kept = namespace.run(&format!("nft list chain ip nat {chain}"));
+        assert_eq!(kept.matches('\n').count(), 4, "not empty: {kept}");
+        let new = wanted(&namespace, "nft", "iptables");
+        let new = new.iter().find_map(|line| line.strip_prefix("-A KUBE-EXT-")).unwrap();
+        let new = new.split(' ').next().unwrap();
+        namespace.run(&format!("nft list chain ip nat KUBE-EXT-{new}"));
+        assert!(agent.healthz().unwrap().starts_with("HTTP/1.1 200"), "{}", agent.log());
+        assert!(!agent.has_reported_drift(), "{}", agent.log());
+        agent.stop();
+
+        // The programs do the same.
+        let flags = "--hostname-override node-1 --iptables-variant nft --ip-family ipv4";
+        let applied =
+            namespace.rulegen(&format!("{flags} --yes -f {}", example("loadbalancer.yaml")));
+        assert!(stderr(&applied).contains(&why), "{}", stderr(&applied));
+        let cleaned = namespace.rulegen("cleanup --yes");
+        assert!(stderr(&cleaned).contains(chain), "{}", stderr(&cleaned));
+        namespace.run(undo);
+        namespace.rulegen("cleanup --yes");
+        let listed = namespace.run("nft list ruleset");
+        assert!(!listed.contains("KUBE-"), "{listed}");
+    }
+}
+
+/// Without its programs nothing says whether the rules of iptables-legacy are those of Services.
+#[test]
+fn iptables_variant_without_programs_warns_of_legacy_rules() {
+    let namespace = Namespace::new("agent-unseen");
+    put(&namespace, &example("clusterip.yaml"));
+    let none = Path::new(&namespace.file("x", "")).with_file_name("programs");
+    fs::create_dir_all(&none).unwrap();
+    let path = format!("PATH={}", none.display());
+    const WARNING: &str = "the kernel has rules of iptables-legacy";
+    for (has_rules, rule) in [(false, "-L"), (true, "-A PREROUTING -j ACCEPT")] {
+        namespace.run(&format!("iptables-legacy -t nat {rule}"));
+        let mut agent = Agent::start(&namespace, &path, "--proxy-mode iptables");
+        agent.wait_for_rules("nft");
+        assert_eq!(agent.log().contains(WARNING), has_rules, "{}", agent.log());
+        agent.stop();
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rulegen_compiler::iptables::removal_of_everything;
-use rulegen_kernel::iptables::{self, Iptables, Variant};
+use rulegen_kernel::iptables::{self, Iptables, Restored, Variant};
 use rulegen_kernel::nftables::{self, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
@@ -17,7 +17,7 @@ pub struct Cleaned {
     pub summary: String,
     /// Whether there was nothing to remove.
     pub was_clean: bool,
-    /// Chains that were kept because a foreign rule jumps to them.
+    /// Chains that were kept because a foreign rule or map leads to them.
     pub kept: Vec<(Table, String)>,
 }
 
@@ -69,7 +69,7 @@ pub fn plan_cleaning(
     variant: Variant,
     lock_timeout: Duration,
 ) -> Result<Cleaned, iptables::IptablesError> {
-    clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(()))
+    clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(Restored::default()))
 }
 
 /// Removes all rules of rulegen and kube-proxy from the tables of one iptables variant.
@@ -92,23 +92,27 @@ pub(super) fn clean_iptables_if(
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
 ) -> Result<Cleaned, iptables::IptablesError> {
     let iptables = Iptables::new(family, variant, lock_timeout);
-    clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction).map(drop))
+    clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction))
 }
 
 fn clean(
     iptables: &Iptables,
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
-    restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::IptablesError>,
+    restore: impl FnOnce(&Transaction<'_>) -> Result<Restored, iptables::IptablesError>,
 ) -> Result<Cleaned, iptables::IptablesError> {
     let actual = iptables.save()?;
     if !is_unwanted(&actual) {
         return Ok(Cleaned { summary: String::new(), was_clean: true, kept: Vec::new() });
     }
     let (transaction, kept) = removal_of_everything(&actual);
-    if !transaction.is_empty() {
-        restore(&transaction)?;
-    }
-    let kept = kept.into_iter().map(|(table, chain)| (table, chain.to_string()));
-    let was_clean = transaction.is_empty();
+    let restored = match transaction.is_empty() {
+        true => Restored::default(),
+        false => restore(&transaction)?,
+    };
+    // Only chains were left that cannot be deleted, and nothing was written.
+    let kept_all = restored.commits == 0 && !restored.in_use.is_empty();
+    let in_use = restored.in_use.into_iter().map(|of| (of.table, of.chain.to_string()));
+    let kept = kept.into_iter().map(|(table, chain)| (table, chain.to_string())).chain(in_use);
+    let was_clean = transaction.is_empty() || kept_all;
     Ok(Cleaned { summary: transaction.summary(), was_clean, kept: kept.collect() })
 }

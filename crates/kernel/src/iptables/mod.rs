@@ -108,7 +108,8 @@ impl Iptables {
         Ok(read)
     }
 
-    /// Applies a transaction completely or not at all; through programs, each of its tables.
+    /// Applies a transaction completely or not at all; through programs, each of its tables. Through
+    /// netlink, a chain that another program's rule or map leads to is emptied instead of deleted.
     ///
     /// # Errors
     /// See [`IptablesError`].
@@ -138,10 +139,10 @@ impl Iptables {
         transactions: &[(IpFamily, &Transaction<'_>)],
     ) -> Result<Restored, IptablesError> {
         let mut kernel = NfTables::open()?;
-        let cost = kernel.commit_iptables(transactions)?;
+        let (cost, in_use) = kernel.commit_iptables(transactions)?;
         // Without a difference, nothing was sent.
         let commits = usize::from(cost.bytes > 0);
-        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits })
+        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits, in_use })
     }
 
     fn program(&self, what: &str) -> Program {

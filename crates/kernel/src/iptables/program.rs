@@ -9,9 +9,10 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Transaction;
 
 use super::{IptablesError, Variant};
+use crate::nftables::ChainInUse;
 
 /// Result of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Process ID of iptables-restore, or port ID of the netlink socket.
     pub pid: u32,
@@ -19,6 +20,8 @@ pub struct Restored {
     pub bytes: usize,
     /// Number of commits to nf_tables.
     pub commits: usize,
+    /// Chains that were emptied but not deleted; always empty with programs.
+    pub in_use: Vec<ChainInUse>,
 }
 
 pub(super) struct Program {
@@ -74,7 +77,9 @@ impl Program {
         match written {
             // The program's own message says why it stopped reading.
             _ if !output.status.success() => Err(self.refused(output, &input.to_text())),
-            Ok(Ok(bytes)) => Ok(Restored { pid, bytes, commits: input.tables.len() }),
+            Ok(Ok(bytes)) => {
+                Ok(Restored { pid, bytes, commits: input.tables.len(), in_use: Vec::new() })
+            }
             Ok(Err(source)) => Err(self.run_error(source)),
             // The program accepts a text that ends early between two tables.
             Err(_) => Err(self.run_error(io::Error::other("writing the input failed"))),

@@ -51,6 +51,7 @@ pub use counted::Counted;
 pub use element::RawKey;
 pub use feature::Missing;
 pub use fill::SetFill;
+pub use iptables::ChainInUse;
 pub use nat_base_chains::NatBaseChain;
 pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;

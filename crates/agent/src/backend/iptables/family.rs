@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rulegen_compiler::ServicePlan;
 use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
-use rulegen_kernel::iptables::IptablesError;
+use rulegen_kernel::iptables::{IptablesError, Restored};
 use rulegen_model::{ObjectKey, ServiceChange};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::MOST_TRIALS;
@@ -42,6 +42,38 @@ enum KernelState {
     Unknown,
 }
 
+/// What a sync writes.
+pub(super) enum Prepared<'p> {
+    /// The changes of Services, to rules that are known.
+    Patch(&'p Patch),
+    /// What differs from all desired rules.
+    Full(Comparison),
+}
+
+/// All rules of a family, read for a full resync.
+pub(super) struct Comparison {
+    actual: Ruleset,
+    desired: Ruleset,
+    /// The number of changes that are not drift; `None` if any number is expected.
+    expected: Option<usize>,
+}
+
+impl Prepared<'_> {
+    /// The changes to write.
+    pub(super) fn transaction(&self) -> Transaction<'_> {
+        match self {
+            Self::Patch(patch) => patch.transaction(),
+            Self::Full(comparison) => comparison.transaction(),
+        }
+    }
+}
+
+impl Comparison {
+    fn transaction(&self) -> Transaction<'_> {
+        diff(&self.actual, &self.desired, &OURS)
+    }
+}
+
 /// The result of a family's sync.
 pub(super) struct Done {
     /// Whether it was a full resync.
@@ -52,6 +84,8 @@ pub(super) struct Done {
     pub(super) report: IptablesReport,
     /// The changes by other programs, for people.
     pub(super) drift: Option<String>,
+    /// The number of chains that could not be deleted.
+    pub(super) in_use: usize,
 }
 
 impl Family {
@@ -108,6 +142,24 @@ impl Family {
         };
     }
 
+    /// The patch if the rules in the kernel are known, otherwise all rules to compare. `None` if
+    /// chains must be repaired or the kernel cannot be read: then [`Self::sync`] writes the family
+    /// on its own.
+    pub(super) fn prepare<'p>(
+        &self,
+        tools: &Tools,
+        patch: Option<&'p Patch>,
+        watch: &mut Stopwatch,
+    ) -> Option<Prepared<'p>> {
+        match (&self.kernel, patch) {
+            (KernelState::Damaged(_), _) => None,
+            (KernelState::Known, Some(patch)) => Some(Prepared::Patch(patch)),
+            (kernel, patch) => {
+                self.read(tools, expected(kernel, patch), watch).ok().map(Prepared::Full)
+            }
+        }
+    }
+
     /// Writes the patch if the rules in the kernel are known, otherwise the difference that a full
     /// resync finds.
     pub(super) fn sync(
@@ -128,6 +180,10 @@ impl Family {
             Some(Err(error)) if error.is_refusal() => {
                 tracing::warn!(%error, "incremental update rejected, doing a full resync");
             }
+            // A foreign rule leads to one of our chains, or one of our rules was changed so.
+            Some(Ok(done)) if done.in_use > 0 => {
+                tracing::debug!("a deleted chain is in use, doing a full resync");
+            }
             Some(done) => {
                 let done = done?;
                 self.settled();
@@ -135,12 +191,7 @@ impl Family {
             }
             None => {}
         }
-        let expected = match kernel {
-            KernelState::Suspected => {
-                Some(patch.map_or(0, |patch| patch.transaction().counts().changes()))
-            }
-            KernelState::Known | KernelState::Damaged(_) | KernelState::Unknown => None,
-        };
+        let expected = expected(&kernel, patch);
         let mut done = self.compare(tools, expected, watch);
         if done.as_ref().is_err_and(IptablesError::is_about_content) {
             // Another program may have deleted a chain after it was read, as firewalls do. That is
@@ -234,23 +285,35 @@ impl Family {
         watch: &mut Stopwatch,
     ) -> Result<Done, IptablesError> {
         let transaction = watch.time(Phase::Diff, || patch.transaction());
-        let bytes = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
-        Ok(self.written(tools, patch, &transaction, bytes))
+        let restored = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
+        Ok(self.written(tools, &Prepared::Patch(patch), &transaction, &restored))
     }
 
-    /// The result of a patch that was committed.
+    /// The result of a transaction that was committed.
     pub(super) fn written(
         &mut self,
         tools: &Tools,
-        patch: &Patch,
+        prepared: &Prepared<'_>,
         transaction: &Transaction<'_>,
-        bytes: usize,
+        restored: &Restored,
     ) -> Done {
-        for (size, table) in self.sizes.iter_mut().zip(TABLES) {
-            let Sizes { before, after } = patch.sizes(table);
-            *size = size.saturating_sub(before) + after;
+        match prepared {
+            Prepared::Patch(patch) => {
+                for (size, table) in self.sizes.iter_mut().zip(TABLES) {
+                    let Sizes { before, after } = patch.sizes(table);
+                    *size = size.saturating_sub(before) + after;
+                }
+                self.done(tools, transaction, restored)
+            }
+            Prepared::Full(Comparison { desired, expected, .. }) => {
+                self.sizes = TABLES.map(|table| desired.rules_of(table));
+                let done = self.done(tools, transaction, restored);
+                let changes = transaction.counts().changes();
+                let has_drifted = expected.is_some_and(|few| changes > few + done.in_use);
+                let drift = done.summary.clone().filter(|_| has_drifted);
+                Done { full: true, drift, ..done }
+            }
         }
-        self.done(tools, transaction, bytes)
     }
 
     /// Records that a commit failed, and that it is unknown whether it took effect.
@@ -286,40 +349,62 @@ impl Family {
         expected: Option<usize>,
         watch: &mut Stopwatch,
     ) -> Result<Done, IptablesError> {
-        let family = self.name;
-        let desired: Ruleset = watch.time(Phase::Compile, || self.live.ruleset());
-        let actual = watch.time(Phase::Read, || tools.save(family))?;
-        let transaction = watch.time(Phase::Diff, || diff(&actual, &desired, &OURS));
-        let bytes = watch.time(Phase::Commit, || tools.restore(family, &transaction))?;
-        self.sizes = TABLES.map(|table| desired.rules_of(table));
-        let done = self.done(tools, &transaction, bytes);
-        let has_drifted = expected.is_some_and(|few| transaction.counts().changes() > few);
-        let drift = done.summary.clone().filter(|_| has_drifted);
-        Ok(Done { full: true, drift, ..done })
+        let comparison = self.read(tools, expected, watch)?;
+        let prepared = Prepared::Full(comparison);
+        let transaction = watch.time(Phase::Diff, || prepared.transaction());
+        let restored = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
+        let done = self.written(tools, &prepared, &transaction, &restored);
+        tools.warn_of_chains_in_use(&[self.name], restored.in_use);
+        Ok(done)
     }
 
-    fn done(&self, tools: &Tools, transaction: &Transaction<'_>, bytes: usize) -> Done {
+    fn read(
+        &self,
+        tools: &Tools,
+        expected: Option<usize>,
+        watch: &mut Stopwatch,
+    ) -> Result<Comparison, IptablesError> {
+        let desired = watch.time(Phase::Compile, || self.live.ruleset());
+        let actual = watch.time(Phase::Read, || tools.save(self.name))?;
+        Ok(Comparison { actual, desired, expected })
+    }
+
+    fn done(&self, tools: &Tools, transaction: &Transaction<'_>, restored: &Restored) -> Done {
         let counts = transaction.counts();
+        let in_use = restored.in_use.iter().filter(|of| of.family == self.name).count();
         let (name, variant) = (self.name.api_name(), tools.variant());
         let summary = || format!("{name} (iptables-{variant}): {}", transaction.summary());
+        let is_written = restored.commits > 0 && !transaction.is_empty();
         let [filter, nat] = self.sizes;
         let rules =
             |total, table| IptablesRules { total, written: transaction.counts_of(table).rules };
+        let deleted = counts.deleted.saturating_sub(in_use);
         Done {
             full: false,
             operations: Operations {
                 rules: OperationCounts { added: counts.rules, deleted: counts.removed },
-                chains: OperationCounts { added: counts.filled, deleted: counts.deleted },
+                chains: OperationCounts { added: counts.filled, deleted },
                 ..Operations::default()
             },
-            bytes,
-            summary: (!transaction.is_empty()).then(summary),
+            bytes: restored.bytes,
+            summary: is_written.then(summary),
             report: IptablesReport {
                 filter: rules(filter, Table::Filter),
                 nat: rules(nat, Table::Nat),
             },
             drift: None,
+            in_use,
         }
+    }
+}
+
+/// The number of changes of a full resync that are not drift; `None` if any number is expected.
+fn expected(kernel: &KernelState, patch: Option<&Patch>) -> Option<usize> {
+    match kernel {
+        KernelState::Suspected => {
+            Some(patch.map_or(0, |patch| patch.transaction().counts().changes()))
+        }
+        KernelState::Known | KernelState::Damaged(_) | KernelState::Unknown => None,
     }
 }
 
@@ -347,6 +432,7 @@ impl Done {
                 nat: rules(self.report.nat, next.report.nat),
             },
             drift: self.drift.or(next.drift),
+            in_use: self.in_use + next.in_use,
         }
     }
 }

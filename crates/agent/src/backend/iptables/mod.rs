@@ -37,7 +37,7 @@ use crate::queue::Sink;
 use crate::report::Phase;
 
 use damage::Damage;
-use family::{Done, Family};
+use family::{Done, Family, Prepared};
 use resync_trigger::ResyncTrigger;
 use tools::Tools;
 
@@ -119,30 +119,29 @@ impl IptablesBackend {
         families.map(patch).collect()
     }
 
-    /// Writes the patches of all families in one commit. `None` if that is not possible or was
-    /// refused: then each family is written on its own.
+    /// Writes all families in one commit. `None` if that is not possible or was refused: then each
+    /// family is written on its own.
     fn write_together(
         families: &mut BTreeMap<IpFamily, Family>,
         tools: &mut Tools,
         patches: &BTreeMap<IpFamily, Patch>,
         watch: &mut Stopwatch,
     ) -> Option<BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>> {
-        let is_known =
-            |(name, of): (&IpFamily, &Family)| of.is_known() && patches.contains_key(name);
-        if families.len() < 2 || !tools.commits_together() || !families.iter().all(is_known) {
+        if families.len() < 2 || !tools.commits_together() {
             return None;
         }
+        let mut prepared: BTreeMap<IpFamily, Prepared<'_>> = BTreeMap::new();
+        for (name, of) in &*families {
+            prepared.insert(*name, of.prepare(tools, patches.get(name), watch)?);
+        }
         let transactions: BTreeMap<IpFamily, Transaction<'_>> = watch.time(Phase::Diff, || {
-            patches.iter().map(|(name, patch)| (*name, patch.transaction())).collect()
+            prepared.iter().map(|(name, prepared)| (*name, prepared.transaction())).collect()
         });
         let parts = transactions.iter().filter(|(_, transaction)| !transaction.is_empty());
         let parts: Vec<(IpFamily, &Transaction<'_>)> =
             parts.map(|(name, transaction)| (*name, transaction)).collect();
-        if parts.len() < 2 {
-            return None;
-        }
-        let mut bytes = match watch.time(Phase::Commit, || tools.restore_together(&parts)) {
-            Ok(bytes) => bytes,
+        let mut restored = match watch.time(Phase::Commit, || tools.restore_together(&parts)) {
+            Ok(restored) => restored,
             Err(error) => {
                 tracing::warn!(%error, "commit of all IP families failed, writing each on its own");
                 if !error.is_refusal() {
@@ -151,16 +150,27 @@ impl IptablesBackend {
                 return None;
             }
         };
+        let are_patches = prepared.values().all(|of| matches!(of, Prepared::Patch(_)));
+        if are_patches && !restored.in_use.is_empty() {
+            // A foreign rule leads to one of our chains, or one of our rules was changed so.
+            tracing::debug!("a deleted chain is in use, doing a full resync");
+            families.values_mut().for_each(Family::forget);
+            return None;
+        }
         let mut done = BTreeMap::new();
-        for (name, of) in families {
-            let (Some(patch), Some(transaction)) = (patches.get(name), transactions.get(name))
+        for (name, of) in families.iter_mut() {
+            let (Some(prepared), Some(transaction)) = (prepared.get(name), transactions.get(name))
             else {
                 continue;
             };
+            done.insert(*name, Ok(of.written(tools, prepared, transaction, &restored)));
             // The size of the batch counts once.
-            let bytes = std::mem::take(&mut bytes);
-            done.insert(*name, Ok(of.written(tools, patch, transaction, bytes)));
+            restored.bytes = 0;
             of.settled();
+        }
+        if !are_patches {
+            let names: Vec<IpFamily> = families.keys().copied().collect();
+            tools.warn_of_chains_in_use(&names, restored.in_use);
         }
         Some(done)
     }

@@ -1,12 +1,13 @@
-//! The iptables programs of the variant in use, and the commits they made.
+//! The tables of the variant in use, and the commits that we made to them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{
     Access, Iptables, IptablesError, OwnCommits, Restored, Variant, choose,
 };
-use rulegen_kernel::nftables::{Generation, NfTables};
+use rulegen_kernel::nftables::{ChainInUse, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
 
@@ -23,6 +24,9 @@ pub(crate) struct ToolOptions {
     pub(crate) lock_timeout: Duration,
 }
 
+/// At most this many chains in use are logged individually.
+const MOST_LOGGED: usize = 20;
+
 /// The tables of one variant.
 pub(super) struct Tools {
     variant: Variant,
@@ -31,10 +35,12 @@ pub(super) struct Tools {
     /// Reads the generation of the ruleset, for iptables-nft.
     kernel: Option<NfTables>,
     pub(super) own: OwnCommits,
+    /// Chains that could not be deleted, already logged.
+    in_use: BTreeSet<ChainInUse>,
 }
 
 impl Tools {
-    /// Finds the programs and subscribes to commits to their tables.
+    /// Chooses the variant and subscribes to commits to their tables.
     pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self, error::Error> {
         let variant = match options.variant {
             Some(variant) => variant,
@@ -47,7 +53,8 @@ impl Tools {
         threads::watch_iptables(variant, sink.clone())?;
         tracing::debug!(%variant, "using iptables variant");
         let ToolOptions { access, lock_timeout, .. } = *options;
-        Ok(Self { variant, access, lock_timeout, kernel, own: OwnCommits::default() })
+        let (own, in_use) = (OwnCommits::default(), BTreeSet::new());
+        Ok(Self { variant, access, lock_timeout, kernel, own, in_use })
     }
 
     pub(super) fn variant(&self) -> Variant {
@@ -67,14 +74,14 @@ impl Tools {
         self.iptables(family).read_chains(chains)
     }
 
-    /// Applies a transaction unless it is empty. Returns its size in bytes.
+    /// Applies a transaction unless it is empty.
     pub(super) fn restore(
         &mut self,
         family: IpFamily,
         transaction: &Transaction<'_>,
-    ) -> Result<usize, IptablesError> {
+    ) -> Result<Restored, IptablesError> {
         if transaction.is_empty() {
-            return Ok(0);
+            return Ok(Restored::default());
         }
         let iptables = self.iptables(family);
         self.noted(|| iptables.restore(transaction))
@@ -84,14 +91,28 @@ impl Tools {
     fn noted(
         &mut self,
         restore: impl FnOnce() -> Result<Restored, IptablesError>,
-    ) -> Result<usize, IptablesError> {
+    ) -> Result<Restored, IptablesError> {
         let before = self.generation();
         let restored = restore()?;
         // Without the generations, our own commits look foreign and cause a full resync.
         if let (Some(before), Some(after)) = (before, self.generation()) {
             self.own.note(before, after, restored.commits, restored.pid);
         }
-        Ok(restored.bytes)
+        Ok(restored)
+    }
+
+    /// Logs chains that cannot be deleted, once.
+    pub(super) fn warn_of_chains_in_use(&mut self, of: &[IpFamily], in_use: Vec<ChainInUse>) {
+        let is_other = |known: &ChainInUse| !of.contains(&known.family) || in_use.contains(known);
+        self.in_use.retain(is_other);
+        let mut new = Vec::from_iter(in_use.into_iter().filter(|one| !self.in_use.contains(one)));
+        for one in new.iter().take(MOST_LOGGED) {
+            tracing::warn!("{one}");
+        }
+        if let Some(more) = new.len().checked_sub(MOST_LOGGED).filter(|more| *more > 0) {
+            tracing::warn!(more, "more chains cannot be deleted because they are in use");
+        }
+        self.in_use.extend(new.drain(..));
     }
 
     /// Whether several families can be written in one commit.
@@ -99,11 +120,14 @@ impl Tools {
         self.iptables(IpFamily::Ipv4).uses_netlink()
     }
 
-    /// Applies the transactions of several families in one commit. Returns its size in bytes.
+    /// Applies the transactions of several families in one commit, unless there are none.
     pub(super) fn restore_together(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
-    ) -> Result<usize, IptablesError> {
+    ) -> Result<Restored, IptablesError> {
+        if transactions.is_empty() {
+            return Ok(Restored::default());
+        }
         self.noted(|| Iptables::commit_together(transactions))
     }
 

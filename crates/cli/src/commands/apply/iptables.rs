@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{LiveRuleset, OURS};
 use rulegen_inspect::iptables::holds_services;
 use rulegen_inspect::listing::{Listing, of_ruleset};
-use rulegen_kernel::iptables::{Iptables, IptablesError, Variant, holds_chain};
+use rulegen_kernel::iptables::{Iptables, IptablesError, Restored, Variant, holds_chain};
 use rulegen_model::ObjectKey;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::MOST_TRIALS;
@@ -62,7 +62,7 @@ fn restore(
         let mut tables = iptables(*family, variant, &args.kernel);
         let written = match are_written || transaction.is_empty() {
             true => Ok(()),
-            false => tables.restore(transaction).map(drop),
+            false => tables.restore(transaction).map(warn_of_chains_in_use),
         };
         let summary = match written {
             Ok(()) => transaction.summary(),
@@ -97,8 +97,15 @@ fn are_written_together(
     let of_families = families.iter().copied().zip(transactions);
     match Iptables::commit_together(&Vec::from_iter(of_families)) {
         Err(error) if error.is_about_content() => Ok(false),
-        written => Ok(written.map(|_| true)?),
+        written => {
+            warn_of_chains_in_use(written?);
+            Ok(true)
+        }
     }
+}
+
+fn warn_of_chains_in_use(restored: Restored) {
+    restored.in_use.into_iter().for_each(|chain| say(&format!("warning: {chain}")));
 }
 
 /// Writes all Services of a family that iptables accepts. Returns the rejected ones, and a summary of
@@ -123,7 +130,7 @@ fn write_others(
     let (actual, desired) = (tables.save()?, live.ruleset());
     let transaction = diff(&actual, &desired, &OURS);
     if !transaction.is_empty() {
-        tables.restore(&transaction)?;
+        warn_of_chains_in_use(Iptables::restore(tables, &transaction)?);
     }
     Ok((refused, diff(before, &desired, &OURS).summary()))
 }

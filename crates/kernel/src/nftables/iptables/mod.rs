@@ -4,9 +4,12 @@
 //! into messages as bytes: libnftnl does not keep expressions that it does not know, and takes
 //! ownership of the structures of matches and targets, which needs unsafe code for each.
 
+mod in_use;
 mod read;
 mod since;
 mod write;
+
+use std::collections::BTreeSet;
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction};
@@ -15,6 +18,9 @@ use super::read::{Interrupted, generation};
 use super::watch::TouchedChains;
 use super::{ATTEMPTS, CommitCost, DataplaneError, Generation, NfTables};
 use since::Since;
+use write::ChainId;
+
+pub use in_use::ChainInUse;
 
 impl NfTables {
     /// Reads all tables of iptables of a family at one generation.
@@ -101,19 +107,40 @@ impl NfTables {
     }
 
     /// Applies the transactions of all families in one commit. Of a chain that is replaced only the
-    /// rules that differ are written.
+    /// rules that differ are written. A chain that should be deleted is only emptied if something
+    /// else leads to it, such as another program's map; those are returned.
     ///
     /// # Errors
     /// See [`DataplaneError`].
     pub fn commit_iptables(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
+    ) -> Result<(CommitCost, Vec<ChainInUse>), DataplaneError> {
+        let mut in_use = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            match self.commit_except(transactions, &in_use) {
+                Err(DataplaneError::Refused(refusals)) => {
+                    match write::in_use(transactions, &refusals) {
+                        Some(chains) => in_use.extend(chains),
+                        None => return Err(DataplaneError::Refused(refusals)),
+                    }
+                }
+                done => return Ok((done?, in_use::described(&mut self.socket, in_use))),
+            }
+        }
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
+    }
+
+    fn commit_except(
+        &mut self,
+        transactions: &[(IpFamily, &Transaction<'_>)],
+        in_use: &BTreeSet<ChainId>,
     ) -> Result<CommitCost, DataplaneError> {
         if transactions.iter().all(|(_, transaction)| transaction.is_empty()) {
             return Ok(CommitCost::default());
         }
-        let cost = match self.commit_at_one_generation(transactions) {
-            Err(Interrupted::Changed) => self.commit_between_commits(transactions)?,
+        let cost = match self.commit_at_one_generation(transactions, in_use) {
+            Err(Interrupted::Changed) => self.commit_between_commits(transactions, in_use)?,
             Err(Interrupted::Failed(error)) => return Err(error),
             Ok(cost) => cost,
         };
@@ -125,9 +152,10 @@ impl NfTables {
     fn commit_at_one_generation(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
+        in_use: &BTreeSet<ChainId>,
     ) -> Result<CommitCost, Interrupted> {
         let generation = generation(&mut self.socket)?;
-        let encoded = write::encoded(&mut self.socket, generation, transactions)?;
+        let encoded = write::encoded(&mut self.socket, generation, transactions, in_use)?;
         match encoded.map(|mut encoded| encoded.commit(&mut self.socket, generation)) {
             None => Ok(CommitCost::default()),
             Some(Err(DataplaneError::Stale)) => Err(Interrupted::Changed),
@@ -140,12 +168,14 @@ impl NfTables {
     fn commit_between_commits(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
+        in_use: &BTreeSet<ChainId>,
     ) -> Result<CommitCost, DataplaneError> {
         tracing::debug!("ruleset changed before the commit, retrying");
         let families: Vec<IpFamily> = transactions.iter().map(|(family, _)| *family).collect();
         let mut since = Since::now(&mut self.socket, &families)?;
         for _ in 0..ATTEMPTS {
-            let encoded = write::encoded(&mut self.socket, since.generation(), transactions);
+            let generation = since.generation();
+            let encoded = write::encoded(&mut self.socket, generation, transactions, in_use);
             let mut encoded = match encoded {
                 Ok(Some(encoded)) => encoded,
                 Ok(None) => return Ok(CommitCost::default()),

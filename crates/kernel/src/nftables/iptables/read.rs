@@ -166,20 +166,31 @@ fn rules_once(
     const HANDLE: u16 = 3;
     const EXPRESSIONS: u16 = 4;
     let mut read = Vec::new();
-    let body = |header: &mut Header<'_>| {
-        header.text(TABLE, table.name());
-        header.text(RULE_CHAIN, chain.as_str());
-    };
-    let dumped = socket.ask(libc::NFT_MSG_GETRULE, family::number(of), true, body, |message| {
+    each_rule(socket, of, table, chain, |message| {
         let handle = attribute::find(message, HANDLE).and_then(|bytes| bytes.try_into().ok());
         let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
         let (handle, rule) = (handle.map_or(0, u64::from_be_bytes), decode(of, expressions));
         read.push(RuleWithHandle { handle, rule });
     })?;
-    whole(dumped).map(|()| read)
+    Ok(read)
 }
 
-fn whole(dumped: Dumped) -> Result<(), Interrupted> {
+/// Passes on the messages of the rules of a chain.
+pub(super) fn each_rule(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    table: Table,
+    chain: &ChainName,
+    each: impl FnMut(&[u8]),
+) -> Result<(), Interrupted> {
+    let body = |header: &mut Header<'_>| {
+        header.text(TABLE, table.name());
+        header.text(RULE_CHAIN, chain.as_str());
+    };
+    whole(socket.ask(libc::NFT_MSG_GETRULE, family::number(of), true, body, each)?)
+}
+
+pub(super) fn whole(dumped: Dumped) -> Result<(), Interrupted> {
     match dumped {
         Dumped::Whole => Ok(()),
         Dumped::Interrupted | Dumped::Nothing => Err(Interrupted::Changed),

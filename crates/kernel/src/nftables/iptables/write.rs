@@ -1,6 +1,6 @@
 //! Writes transactions of iptables in one batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use nftnl::nftnl_sys::libc;
@@ -41,11 +41,16 @@ impl EncodedBatch {
     }
 }
 
-/// Reads the chains that change and encodes what differs; `None` if nothing does.
+/// A chain by family, table and name.
+pub(super) type ChainId = (IpFamily, Table, ChainName);
+
+/// Reads the chains that change and encodes what differs; `None` if nothing does. Chains in use are
+/// emptied instead of deleted.
 pub(super) fn encoded(
     socket: &mut NfTablesSocket,
     generation: Generation,
     transactions: &[(IpFamily, &Transaction<'_>)],
+    in_use: &BTreeSet<ChainId>,
 ) -> Result<Option<EncodedBatch>, Interrupted> {
     let begun = Instant::now();
     let first = socket.first_sequence();
@@ -54,8 +59,8 @@ pub(super) fn encoded(
         let actual = existing(socket, *family, transaction)?;
         for changes in &transaction.tables {
             let table = changes.table;
-            let mut writer =
-                Writer { socket, batch: &mut batch, family: *family, table, actual: &actual };
+            let (batch, actual) = (&mut batch, &actual);
+            let mut writer = Writer { socket, batch, family: *family, table, actual, in_use };
             writer.table(changes)?;
         }
     }
@@ -81,6 +86,44 @@ pub(super) fn is_affected(
                 .any(|change| touched.contains(&(*family, table.name(), change.chain().as_str())))
         })
     })
+}
+
+/// The chains that the kernel refused to delete because something leads to them; `None` if it also
+/// refused anything else.
+pub(super) fn in_use(
+    transactions: &[(IpFamily, &Transaction<'_>)],
+    refusals: &[RefusedOperation],
+) -> Option<BTreeSet<ChainId>> {
+    let mut deleted = HashMap::new();
+    for (family, transaction) in transactions {
+        for TableChanges { table, changes } in &transaction.tables {
+            let chains = changes.iter().filter_map(deleted_chain);
+            deleted.extend(chains.map(|chain| {
+                let id = (*family, *table, chain.clone());
+                (operation(*family, *table, DELETE_CHAIN, chain.as_str()), id)
+            }));
+        }
+    }
+    let is_busy = |refused: &&RefusedOperation| refused.reason == RefusalReason::Busy;
+    let chain = |refused: &RefusedOperation| {
+        Some(refused).filter(is_busy).and_then(|busy| deleted.get(&busy.operation)).cloned()
+    };
+    refusals.iter().map(chain).collect()
+}
+
+fn deleted_chain<'a>(change: &Change<'a>) -> Option<&'a ChainName> {
+    match change {
+        Change::Delete { chain } => Some(chain),
+        _ => None,
+    }
+}
+
+const DELETE_CHAIN: &str = "delete chain";
+
+/// Names an operation in error messages.
+fn operation(family: IpFamily, table: Table, what: &str, chain: &str) -> String {
+    let text = format!("{what} {} {table} {chain}", family.nft_name());
+    text.trim_end().to_owned()
 }
 
 /// Estimated size of the batch in bytes. What is not used is never made resident.
@@ -124,6 +167,7 @@ struct Writer<'a> {
     family: IpFamily,
     table: Table,
     actual: &'a Actual,
+    in_use: &'a BTreeSet<ChainId>,
 }
 
 /// Place of a new rule in its chain.
@@ -150,12 +194,16 @@ impl Writer<'_> {
                 self.fill(chain, rules)?;
             }
         }
-        let deleted = changes.changes.iter().filter_map(|change| match change {
-            Change::Delete { chain } => Some(*chain),
-            _ => None,
-        });
-        self.delete(deleted.filter(|chain| self.actual_chain(chain).is_some()).collect());
+        let deleted = changes.changes.iter().filter_map(deleted_chain);
+        let deleted = deleted.filter(|chain| self.actual_chain(chain).is_some());
+        let (in_use, deleted): (Vec<_>, Vec<_>) = deleted.partition(|chain| self.is_in_use(chain));
+        in_use.into_iter().try_for_each(|chain| self.fill(chain, &[]))?;
+        self.delete(deleted);
         Ok(())
+    }
+
+    fn is_in_use(&self, chain: &ChainName) -> bool {
+        self.in_use.contains(&(self.family, self.table, chain.clone()))
     }
 
     fn actual_chain(&self, chain: &ChainName) -> Option<&KernelChain> {
@@ -264,7 +312,7 @@ impl Writer<'_> {
         }
         let table = self.table.name();
         for chain in chains {
-            self.step("delete chain", chain.as_str());
+            self.step(DELETE_CHAIN, chain.as_str());
             self.message(libc::NFT_MSG_DELCHAIN, 0, |header| {
                 header.text(TABLE, table);
                 header.text(CHAIN_NAME, chain.as_str());
@@ -325,17 +373,12 @@ impl Writer<'_> {
     }
 
     fn step(&mut self, what: &str, chain: &str) {
-        self.batch.step(self.operation(what, chain));
-    }
-
-    fn operation(&self, what: &str, chain: &str) -> String {
-        let text = format!("{what} {} {} {chain}", self.family.nft_name(), self.table);
-        text.trim_end().to_owned()
+        self.batch.step(operation(self.family, self.table, what, chain));
     }
 
     fn refused(&self, what: &str, chain: &ChainName, why: &str) -> Interrupted {
         Interrupted::Failed(DataplaneError::Refused(vec![RefusedOperation {
-            operation: self.operation(what, chain.as_str()),
+            operation: operation(self.family, self.table, what, chain.as_str()),
             of_elements: false,
             reason: RefusalReason::Content,
             errno: why.to_owned(),
