@@ -75,12 +75,24 @@ pub(super) fn be32(nested: &[u8], wanted: u16) -> Option<u32> {
     find(nested, wanted)?.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// A string up to its NUL; `None` if it is not UTF-8.
+/// A string up to its NUL; `None` if it is not UTF-8 or has control characters.
 pub(super) fn text(nested: &[u8], wanted: u16) -> Option<&str> {
     string(find(nested, wanted)?)
 }
 
-/// The string up to the first NUL; `None` if it is not UTF-8.
+/// The string up to the first NUL; `None` if it is not UTF-8 or has control characters, which would
+/// break the lines of the rule's text.
 pub(super) fn string(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value.split(|byte| *byte == 0).next()?).ok()
+    printable(value.split(|byte| *byte == 0).next()?)
+}
+
+/// The text; `None` if it is not UTF-8 or has control characters.
+pub(super) fn printable(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| !text.contains(char::is_control))
+}
+
+/// The part behind the last whole attribute, which is empty unless the bytes are malformed.
+pub(super) fn rest(nested: &[u8]) -> &[u8] {
+    let whole = each(nested).map(|(_, value)| (HEADER + value.len()).next_multiple_of(4)).sum();
+    nested.get(whole..).unwrap_or_default()
 }

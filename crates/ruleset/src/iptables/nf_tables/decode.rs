@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
-use super::attribute::{be32, each, find, text};
+use super::attribute::{be32, each, find, printable, rest, text};
 use super::encode::{
     ACCEPT, DESTINATION_PORT, DROP, JUMP, META_IIFNAME, META_L4PROTO, META_MARK, NETWORK_HEADER,
     RETURN, Side, TRANSPORT_HEADER, address_offset,
@@ -25,6 +25,10 @@ pub fn decode(family: IpFamily, expressions: &[u8]) -> Rule {
             (Some(name), data) => reader.expression(name, data.unwrap_or_default()),
             (None, _) => reader.other("?", element),
         }
+    }
+    match rest(expressions) {
+        [] => {}
+        malformed => reader.other("?", malformed),
     }
     reader.finish()
 }
@@ -421,7 +425,7 @@ fn interface(compared: &[u8]) -> Option<String> {
     let name = compared.split(|byte| *byte == 0).next()?;
     let is_rest_zero = compared.get(name.len()..)?.iter().all(|byte| *byte == 0);
     let is_start = name.len() == compared.len();
-    let name = std::str::from_utf8(name).ok().filter(|_| is_rest_zero)?;
+    let name = printable(name).filter(|_| is_rest_zero)?;
     let is_plain = !name.is_empty()
         && !name.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\'));
     // A name that ends in `+` would be taken for a start.

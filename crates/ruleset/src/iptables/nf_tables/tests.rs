@@ -170,6 +170,70 @@ fn decode_reads_dnat_of_older_kernels() {
     }
 }
 
+/// What no iptables writes is foreign, on one line, and never taken for another rule.
+#[test]
+fn decode_keeps_malformed_expressions_foreign() {
+    let comment = [b"text".as_slice(), &[0; 252]].concat();
+    let dnat = [1; 44];
+    let one = |kind: u16, value: &[u8]| {
+        let mut list = super::attribute::Attributes::default();
+        list.bytes(kind, value);
+        list.0
+    };
+    let immediate = |chain: &[u8]| {
+        let verdict = [one(1, &(-3_i32).to_be_bytes()), one(2, chain)].concat();
+        let data = [one(1, &[0; 4]), one(2, &one(2, &verdict))].concat();
+        one(1, &[one(1, b"immediate\0"), one(2, &data)].concat())
+    };
+    let cases: [(&str, Vec<u8>); 17] = [
+        ("a byte", vec![0]),
+        ("a header only", vec![8, 0, 1, 0]),
+        ("length of zero", vec![0, 0, 1, 0]),
+        ("length below the header's", vec![3, 0, 1, 0]),
+        ("length beyond the end", vec![0xff, 0xff, 1, 0, 0, 0, 0, 0]),
+        ("expression without a name", one(1, &one(2, &[]))),
+        ("expression without data", one(1, &one(1, b"match\0"))),
+        ("name that is not UTF-8", one(1, &one(1, b"\xff\0"))),
+        ("unknown expression", one(1, &one(1, b"counted\0"))),
+        ("comment that is short", expression("match", "comment", 0, &comment[..255])),
+        ("comment of another revision", expression("match", "comment", 1, &comment)),
+        ("comment with a new line", {
+            expression("match", "comment", 0, &[b"a\nb".as_slice(), &[0; 253]].concat())
+        }),
+        ("match with a new line in its name", expression("match", "comment\n-A X", 0, &comment)),
+        ("match without a structure", expression("match", "conntrack", 3, &[])),
+        ("DNAT that is short", expression("target", "DNAT", 2, &dnat[..dnat.len() - 1])),
+        ("DNAT of an unknown revision", expression("target", "DNAT", u32::MAX, &dnat)),
+        ("jump to a chain with a new line", immediate(b"KUBE-A\n-A X\0")),
+    ];
+    for (what, bytes) in cases {
+        for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+            let Rule::Foreign { text, .. } = decode(family, &bytes) else { panic!("{what}") };
+            assert!(!text.contains(char::is_control), "{what}: {text}");
+        }
+    }
+    let jump = Rule::Known(RuleSpec {
+        target: Some(Target::Jump("KUBE-A".into())),
+        ..RuleSpec::default()
+    });
+    assert_eq!(decode(IpFamily::Ipv4, &immediate(b"KUBE-A\0")), jump);
+}
+
+/// A message that ends early is never taken for a rule with fewer conditions.
+#[test]
+fn decode_notices_missing_bytes() {
+    for (family, file) in OURS {
+        for Sample { text, expressions, .. } in samples(file) {
+            let starts: Vec<usize> =
+                attributes(&expressions, 0).into_iter().map(|(at, ..)| at - 4).collect();
+            for length in (1..expressions.len()).filter(|length| !starts.contains(length)) {
+                let read = decode(family, &expressions[..length]);
+                assert!(matches!(read, Rule::Foreign { .. }), "{text}: {length}: {read:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn decode_reads_what_encode_writes((family, spec) in specs()) {
