@@ -282,7 +282,7 @@ pub(crate) fn start(namespace: &Namespace, flags: &[&str]) -> (Child, f64) {
     (agent, begun.elapsed().as_secs_f64())
 }
 
-fn is_ready() -> bool {
+pub(crate) fn is_ready() -> bool {
     let Ok(mut stream) = TcpStream::connect("127.0.0.1:10256") else { return false };
     let mut answer = String::new();
     let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -353,7 +353,7 @@ fn generation(namespace: &Namespace) -> Generation {
     namespace.inside(|| NfTables::open().unwrap().generation().unwrap())
 }
 
-fn kilobytes(agent: &Child, field: &str) -> f64 {
+pub(crate) fn kilobytes(agent: &Child, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.split_ascii_whitespace().next().unwrap().parse().unwrap()

@@ -24,6 +24,7 @@ mod api_server;
 mod cluster;
 mod encodings;
 mod iptables;
+mod iptables_agent;
 mod limits;
 mod namespace;
 mod nftables;
@@ -74,6 +75,9 @@ fn main() {
         if wants("agent") {
             row["agent"] = agent::measure(&text, size);
         }
+        if wants("iptables-agent") && services <= 10_000 {
+            row["iptables-agent"] = iptables_agent::measure(&text, &file, size);
+        }
         if wants("encodings") {
             row["encodings"] = encodings::measure(&text, size);
         }
@@ -102,6 +106,9 @@ fn main() {
     }
     if wants("agent") {
         agent::print(&rows);
+    }
+    if wants("iptables-agent") {
+        iptables_agent::print(&rows);
     }
     if wants("encodings") {
         encodings::print(&rows);
