@@ -142,7 +142,7 @@ impl Iptables {
         let (cost, in_use) = kernel.commit_iptables(transactions)?;
         // Without a difference, nothing was sent.
         let commits = usize::from(cost.bytes > 0);
-        Ok(Restored { pid: kernel.port(), bytes: cost.bytes, commits, in_use })
+        Ok(Restored { id: kernel.port(), bytes: cost.bytes, commits, in_use })
     }
 
     fn program(&self, what: &str) -> Program {

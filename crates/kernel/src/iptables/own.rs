@@ -1,48 +1,49 @@
 //! Distinguishes our own commits to the tables of iptables-nft from those of others.
 //!
-//! iptables-nft-restore makes one commit per table, and each commit increases the generation of the
-//! ruleset. If the generations before and after a run differ by its number of tables, no other
-//! program committed in between, whatever process the kernel reports: it reports IDs of the initial
-//! PID namespace, which differ from those visible in a container. Only if another program did
-//! commit in between, the process ID decides; it cannot be reused during the run. The port ID of
-//! the program's socket is its process ID in its own PID namespace (netlink_autobind()), so it is
-//! also known in a container.
+//! A write through netlink is one commit. iptables-nft-restore makes one commit per table. Each commit
+//! increases the generation of the ruleset. If the generations before and after a write differ by its
+//! number of commits, no other program committed in between, whatever process the kernel reports: it
+//! reports IDs of the initial PID namespace, which differ from those visible in a container. Only if
+//! another program did commit in between, the ID decides: the port ID of our socket, or the process
+//! ID of iptables-nft-restore, which cannot be reused while it runs. The port ID of its socket is its
+//! process ID in its own PID namespace (netlink_autobind()), so it is also known in a container.
 
 use crate::nftables::{Commit, Generation};
 
-/// Runs of iptables-nft-restore whose commit events may still arrive.
+/// Our own writes whose commit events may still arrive.
 #[derive(Debug, Default)]
 pub struct OwnCommits {
-    runs: Vec<Run>,
+    writes: Vec<Write>,
 }
 
 #[derive(Debug)]
-struct Run {
+struct Write {
     before: Generation,
     after: Generation,
-    pid: u32,
+    /// Port ID of the socket, or process ID of iptables-nft-restore.
+    id: u32,
     alone: bool,
 }
 
 impl OwnCommits {
-    /// Records a process that made `commits` commits, with the generations read before it started
-    /// and after it ended.
-    pub fn note(&mut self, before: Generation, after: Generation, commits: usize, pid: u32) {
+    /// Records a write of `commits` commits, with the generations read before and after it. `id` is
+    /// the port ID of the socket, or the process ID of the program.
+    pub fn note(&mut self, before: Generation, after: Generation, commits: usize, id: u32) {
         let alone = usize::try_from(distance(before, after)) == Ok(commits);
-        self.runs.push(Run { before, after, pid, alone });
+        self.writes.push(Write { before, after, id, alone });
     }
 
-    /// True if a commit was one of ours. Commits arrive in order, so runs that ended before this
-    /// one are dropped.
+    /// True if a commit was one of ours. Commits arrive in order, so writes that ended before
+    /// this one are dropped.
     pub fn made(&mut self, commit: &Commit) -> bool {
         // Half of all numbers are before a generation, the other half after it.
-        let is_over = |run: &Run| distance(commit.generation, run.after) > u32::MAX / 2;
-        self.runs.retain(|run| !is_over(run));
-        self.runs.iter().any(|run| {
-            let is_within = (1..=distance(run.before, run.after))
-                .contains(&distance(run.before, commit.generation));
+        let is_over = |write: &Write| distance(commit.generation, write.after) > u32::MAX / 2;
+        self.writes.retain(|write| !is_over(write));
+        self.writes.iter().any(|write| {
+            let is_within = (1..=distance(write.before, write.after))
+                .contains(&distance(write.before, commit.generation));
             let writer = &commit.writer;
-            is_within && (run.alone || [writer.pid, writer.port].contains(&run.pid))
+            is_within && (write.alone || [writer.pid, writer.port].contains(&write.id))
         })
     }
 }
@@ -106,6 +107,6 @@ mod tests {
     fn commits_of_agent_ignore_a_process_id_after_the_process_exited() {
         let mut own = noted(5, 8, 2);
         assert!(!own.made(&commit(9, 7)));
-        assert!(own.runs.is_empty());
+        assert!(own.writes.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use crate::nftables::ChainInUse;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Process ID of iptables-restore, or port ID of the netlink socket.
-    pub pid: u32,
+    pub id: u32,
     /// Size of the text or of the netlink messages in bytes.
     pub bytes: usize,
     /// Number of commits to nf_tables.
@@ -78,7 +78,7 @@ impl Program {
             // The program's own message says why it stopped reading.
             _ if !output.status.success() => Err(self.refused(output, &input.to_text())),
             Ok(Ok(bytes)) => {
-                Ok(Restored { pid, bytes, commits: input.tables.len(), in_use: Vec::new() })
+                Ok(Restored { id: pid, bytes, commits: input.tables.len(), in_use: Vec::new() })
             }
             Ok(Err(source)) => Err(self.run_error(source)),
             // The program accepts a text that ends early between two tables.

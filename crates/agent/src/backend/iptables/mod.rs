@@ -48,7 +48,7 @@ pub(crate) struct IptablesBackend {
     options: ToolOptions,
     /// The receiver of commit events.
     sink: Sink,
-    /// `None` until the programs are found.
+    /// `None` until the variant is chosen.
     tools: Option<Tools>,
     /// Read by the cleanup of the other variant.
     variant: Arc<OnceLock<Variant>>,
@@ -62,8 +62,8 @@ pub(crate) struct IptablesBackend {
 }
 
 impl IptablesBackend {
-    /// Works in the network namespace of the calling thread. Finds the programs when it first needs
-    /// them, and stores the variant then.
+    /// Works in the network namespace of the calling thread. Chooses the variant at the first sync,
+    /// and stores it then.
     pub(crate) fn new(
         options: ToolOptions,
         names: &[IpFamily],

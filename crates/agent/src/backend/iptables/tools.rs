@@ -96,7 +96,7 @@ impl Tools {
         let restored = restore()?;
         // Without the generations, our own commits look foreign and cause a full resync.
         if let (Some(before), Some(after)) = (before, self.generation()) {
-            self.own.note(before, after, restored.commits, restored.pid);
+            self.own.note(before, after, restored.commits, restored.id);
         }
         Ok(restored)
     }
