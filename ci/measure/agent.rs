@@ -17,28 +17,26 @@ use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
 use crate::cluster::Size;
+use crate::damage::Damager;
 use crate::namespace::Namespace;
-use crate::{median, percentile, rulegen, scratch};
+use crate::{churn, median, percentile, rulegen, scratch};
 
-/// Number of timed changes of one endpoint.
-const CHANGES: usize = 200;
-
-/// Pause between changes, longer than the agent batches them: each change gets its own sync.
-const QUIET: Duration = Duration::from_millis(110);
+/// Pause before a damage: the agent has nothing else to do.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// How long all objects change, to measure the growth of memory.
 const FLOOD: Duration = Duration::from_secs(10);
 
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn measure(text: &str, size: Size) -> Value {
     let namespace = Namespace::new();
     namespace.run("ip link set lo up");
     let server =
         namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
+    server.keep_lists();
     let mut cluster: Value = serde_json::from_str(text).unwrap();
     let items = cluster["items"].as_array_mut().unwrap();
-    let slice = items.iter().find(|item| item["kind"] == "EndpointSlice").unwrap().clone();
     let slices: Vec<Value> =
         items.iter().filter(|item| item["kind"] == "EndpointSlice").cloned().collect();
     server.apply_many(std::mem::take(items));
@@ -48,36 +46,36 @@ pub(crate) fn measure(text: &str, size: Size) -> Value {
     }));
     fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
 
+    let mut damager = Damager::new(&namespace, text);
+    // Not counted: the server encodes its lists.
+    let (agent, _) = start(&namespace, &[]);
+    end(agent, Signal::SIGKILL);
+    damager.flush_ruleset();
     let (agent, first_start) = start(&namespace, &[]);
     let mut watcher = namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap());
-    let (begun, cpu) = (Instant::now(), cpu_seconds(&agent));
-    let times: Vec<f64> =
-        (0..CHANGES).map(|round| change(&server, &slice, round, &mut watcher)).collect();
-    let cpu_of_changes = (cpu_seconds(&agent) - cpu) / begun.elapsed().as_secs_f64();
+    let changes = churn::measure(&server, &slices, &agent, &mut watcher, damager.hairpins());
     let memory = ["VmRSS:", "VmHWM:"].map(|field| kilobytes(&agent, field) / 1024.0);
     let pages = PAGES.map(|(name, path)| (name.to_owned(), json!(page(&namespace, path) * 1e3)));
     let memory_after_pages = kilobytes(&agent, "VmRSS:") / 1024.0;
-    let repairs = (0..DRIFTS).map(|round| repair_of_elements(&namespace, round, &mut watcher));
+    let repairs = (0..DRIFTS).map(|round| repair_of_elements(&mut damager, round, &mut watcher));
     let few = median(&repairs.collect::<Vec<f64>>());
-    let flush = repair_of_flush(&namespace);
+    let flush = repair_of_flush(&namespace, &mut damager);
     let (agent, unchanged) = unchanged_starts(&namespace, agent);
     let memory_of_flood = flood(&server, slices, &agent) / 1024.0;
     end(agent, Signal::SIGKILL);
     json!({
         "services": size.services, "endpoints": size.services * size.endpoints,
-        "event_to_commit_milliseconds": {
-            "p50": percentile(&times, 50) * 1e3, "p99": percentile(&times, 99) * 1e3,
-        },
+        "changes": changes,
         "resident_megabytes": memory[0], "peak_megabytes": memory[1],
         "resident_megabytes_after_pages": memory_after_pages,
         "peak_megabytes_in_flood": memory_of_flood,
         "page_milliseconds": pages.into_iter().collect::<serde_json::Map<_, _>>(),
-        "cpu_percent_during_changes": cpu_of_changes * 100.0,
         "repair_seconds": {"elements": few, "flush": flush},
         "first_start_seconds": first_start,
         "unchanged_start_seconds": {
             "recorded": median(&unchanged.recorded), "by_key": median(&unchanged.by_key),
         },
+        "stop_seconds": median(&unchanged.stops),
     })
 }
 
@@ -92,17 +90,25 @@ struct UnchangedStarts {
     recorded: Vec<f64>,
     /// The last agent was killed, so the tables are read.
     by_key: Vec<f64>,
+    /// From SIGTERM to the exit.
+    stops: Vec<f64>,
 }
 
 fn unchanged_starts(namespace: &Namespace, mut agent: Child) -> (Child, UnchangedStarts) {
     let mut starts = UnchangedStarts::default();
+    // Not counted: the server encodes the changed lists.
+    end(agent, Signal::SIGKILL);
+    (agent, _) = start(namespace, &[]);
     let before = generation(namespace);
     // The first kind last: a record is of no use to the agent after a killed one.
     for (signal, times) in
         [(Signal::SIGKILL, &mut starts.by_key), (Signal::SIGTERM, &mut starts.recorded)]
     {
         for _ in 0..STARTS {
-            end(agent, signal);
+            let stop = end(agent, signal);
+            if signal == Signal::SIGTERM {
+                starts.stops.push(stop);
+            }
             if signal == Signal::SIGKILL {
                 let _ = fs::remove_dir_all(scratch().join("state"));
             }
@@ -117,49 +123,35 @@ fn unchanged_starts(namespace: &Namespace, mut agent: Child) -> (Child, Unchange
 
 /// Another program deletes and adds a few elements. Returns the seconds until the commit that repairs
 /// them.
-fn repair_of_elements(namespace: &Namespace, round: usize, watcher: &mut Watcher) -> f64 {
+fn repair_of_elements(damager: &mut Damager, round: usize, watcher: &mut Watcher) -> f64 {
     thread::sleep(QUIET);
     while !watcher.next(Some(Duration::from_millis(1))).unwrap().is_empty() {}
-    let keys: Vec<String> =
-        (0..5).map(|n| format!("10.96.0.{} . tcp . 80", n + 10 * round)).collect();
-    let foreign = format!("10.250.0.{round} . 10.250.0.{round}");
     let begun = Instant::now();
-    namespace.run(&format!(
-        "nft 'delete element ip rulegen services {{ {} }}; \
-         add element ip rulegen hairpins {{ {foreign} }}'",
-        keys.join(", ")
-    ));
+    damager.change_elements(round);
     loop {
         let events = watcher.next(Some(LONG)).unwrap();
         assert!(!events.is_empty(), "the elements were not repaired");
         let is_repair = |event: &Event| match event {
-            Event::Commit(commit) => !commit.changes.is_empty() && commit.writer.program != "nft",
+            Event::Commit(commit) => {
+                !commit.changes.is_empty() && commit.writer.port != damager.port()
+            }
             Event::Lost => panic!("events were lost"),
         };
         if events.iter().any(is_repair) {
             let time = begun.elapsed().as_secs_f64();
-            assert!(namespace.inside(|| is_whole(&keys, &foreign)), "not all was repaired");
+            assert!(damager.are_elements_repaired(round), "not all was repaired");
             return time;
         }
     }
 }
 
-/// True if these frontends have elements and the foreign pair has none.
-fn is_whole(frontends: &[String], foreign: &str) -> bool {
-    let get = |set: &str, key: &str| {
-        let element = format!("{{ {key} }}");
-        let get = ["get", "element", "ip", "rulegen", set, &element];
-        Command::new("nft").args(get).output().unwrap().status.success()
-    };
-    frontends.iter().all(|key| get("services", key)) && !get("hairpins", foreign)
-}
-
 /// Another program deletes the whole ruleset. Returns the seconds until the agent has repaired it.
-fn repair_of_flush(namespace: &Namespace) -> f64 {
+fn repair_of_flush(namespace: &Namespace, damager: &mut Damager) -> f64 {
+    thread::sleep(QUIET);
     let repairs = || namespace.inside(|| metric("rulegen_drift_repairs_total"));
     let before = repairs();
     let begun = Instant::now();
-    namespace.run("nft flush ruleset");
+    damager.flush_ruleset();
     while repairs() == before {
         assert!(begun.elapsed() < LONG, "the flush was not repaired");
         thread::sleep(Duration::from_millis(20));
@@ -189,11 +181,13 @@ pub(crate) fn cpu_seconds(agent: &Child) -> f64 {
 pub(crate) fn print(rows: &[Value]) {
     println!("\nThe agent, nftables mode, with an API server on the same machine");
     println!(
-        "{:>9} {:>10} | {:>7} {:>7} {:>5} | {:>7} {:>7} {:>8} | {:>7} {:>8} {:>7} | {:>8} {:>7}",
+        "{:>9} {:>10} | {:>7} {:>7} {:>7} {:>5} | {:>7} {:>7} {:>8} | {:>7} {:>8} {:>7} {:>7} | \
+         {:>8} {:>7}",
         "services",
         "endpoints",
         "p50 ms",
         "p99 ms",
+        "max ms",
         "CPU %",
         "RSS MB",
         "peak MB",
@@ -201,25 +195,28 @@ pub(crate) fn print(rows: &[Value]) {
         "start s",
         "recorded",
         "by key",
+        "stop s",
         "repair s",
         "flush s"
     );
     for row in rows.iter().map(|row| &row["agent"]).filter(|row| !row.is_null()) {
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
         println!(
-            "{:>9} {:>10} | {:>7.2} {:>7.2} {:>5.1} | {:>7.1} {:>7.1} {:>8.1} | {:>7.2} {:>8.2} \
-             {:>7.2} | {:>8.3} {:>7.2}",
+            "{:>9} {:>10} | {:>7.2} {:>7.2} {:>7.2} {:>5.1} | {:>7.1} {:>7.1} {:>8.1} | {:>7.2} \
+             {:>8.2} {:>7.2} {:>7.2} | {:>8.3} {:>7.2}",
             row["services"].as_u64().unwrap_or_default(),
             row["endpoints"].as_u64().unwrap_or_default(),
-            number(&row["event_to_commit_milliseconds"]["p50"]),
-            number(&row["event_to_commit_milliseconds"]["p99"]),
-            number(&row["cpu_percent_during_changes"]),
+            number(&row["changes"]["p50_milliseconds"]),
+            number(&row["changes"]["p99_milliseconds"]),
+            number(&row["changes"]["max_milliseconds"]),
+            number(&row["changes"]["cpu_percent"]),
             number(&row["resident_megabytes"]),
             number(&row["peak_megabytes"]),
             number(&row["peak_megabytes_in_flood"]),
             number(&row["first_start_seconds"]),
             number(&row["unchanged_start_seconds"]["recorded"]),
             number(&row["unchanged_start_seconds"]["by_key"]),
+            number(&row["stop_seconds"]),
             number(&row["repair_seconds"]["elements"]),
             number(&row["repair_seconds"]["flush"]),
         );
@@ -290,23 +287,6 @@ pub(crate) fn is_ready() -> bool {
         && answer.starts_with("HTTP/1.1 200")
 }
 
-/// Moves one endpoint to another address. Returns the seconds until the kernel's commit event.
-fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher) -> f64 {
-    thread::sleep(QUIET);
-    let mut slice = slice.clone();
-    slice["endpoints"][0]["addresses"][0] = json!(format!("10.200.{}.1", round % 250));
-    let begun = Instant::now();
-    server.apply(slice);
-    loop {
-        let events = watcher.next(Some(LONG)).unwrap();
-        assert!(!events.is_empty(), "the change was not written");
-        let is_ours = |event: &Event| matches!(event, Event::Commit(c) if !c.changes.is_empty());
-        if events.iter().any(is_ours) {
-            return begun.elapsed().as_secs_f64();
-        }
-    }
-}
-
 /// Changes every slice repeatedly, faster than rules can be written. Returns the agent's peak memory
 /// in KiB.
 fn flood(server: &ApiServer, mut slices: Vec<Value>, agent: &Child) -> f64 {
@@ -359,7 +339,10 @@ pub(crate) fn kilobytes(agent: &Child, field: &str) -> f64 {
     line.split_ascii_whitespace().next().unwrap().parse().unwrap()
 }
 
-pub(crate) fn end(mut agent: Child, signal: Signal) {
+/// Ends the agent. Returns the seconds until it has exited.
+pub(crate) fn end(mut agent: Child, signal: Signal) -> f64 {
+    let begun = Instant::now();
     kill(Pid::from_raw(agent.id().cast_signed()), signal).unwrap();
     agent.wait().unwrap();
+    begun.elapsed().as_secs_f64()
 }

@@ -21,7 +21,9 @@ mod agent;
 )]
 #[path = "../../tests/agent/api_server/mod.rs"]
 mod api_server;
+mod churn;
 mod cluster;
+mod damage;
 mod encodings;
 mod iptables;
 mod iptables_agent;
@@ -40,9 +42,22 @@ use cluster::{Size, cluster};
 
 const ROUNDS: usize = 9;
 
+const PARTS: [&str; 6] = ["iptables", "nftables", "agent", "encodings", "packets", "limits"];
+
 fn main() {
     let options: Vec<String> =
         std::env::args().skip(1).filter(|option| option != "--bench").collect();
+    let is_known = |option: &&String| {
+        *option == "--json" || PARTS.contains(&option.as_str()) || Size::parse(option).is_some()
+    };
+    if let Some(unknown) = options.iter().find(|option| !is_known(option)) {
+        let parts = PARTS.join(", ");
+        eprintln!(
+            "unknown argument {unknown}; known are --json, the parts {parts}, and sizes such as \
+             10000 or 100000x10"
+        );
+        std::process::exit(2);
+    }
     let is_json = options.iter().any(|option| option == "--json");
     let sizes: Vec<Size> = options.iter().filter_map(|option| Size::parse(option)).collect();
     let usual = [1_000, 10_000, 50_000].map(|services| Size { services, endpoints: 5 });

@@ -99,7 +99,7 @@ fn resource(
         (None, Verb::Watch) => {
             let selection = Selection::new(kind, namespace, request)?;
             let parameters = Parameters::new(kind, request)?;
-            watch::begin(state, connection, selection, &parameters).map(Answer::Watch)
+            watch::begin(state, connection, request, selection, &parameters).map(Answer::Watch)
         }
         (None, _) => whole(state, request, kind, namespace, name).map(Answer::Whole),
     }

@@ -242,6 +242,13 @@ impl ApiServer {
         self.change(|state| state.ends_watches = ends);
     }
 
+    /// Encodes each streaming list once and keeps it, for benchmarks: otherwise most of the CPU time
+    /// of an agent's start would be that of this server.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub(crate) fn keep_lists(&self) {
+        self.change(|state| state.keeps_lists = true);
+    }
+
     /// Sends 410 as the HTTP status of a watch, not as an event: rare, but allowed.
     pub(crate) fn say_gone_by_code(&self) {
         self.change(|state| state.says_gone_by_code = true);

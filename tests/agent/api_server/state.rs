@@ -1,9 +1,9 @@
 //! State that all connections and the tests share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::http::Request;
 use super::kind::Kind;
 use super::store::Store;
-use super::watch::Watch;
+use super::watch::{ListKey, Watch};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -38,6 +38,9 @@ pub(super) struct State {
     pub(super) has_only_json: bool,
     pub(super) says_gone_by_code: bool,
     pub(super) ends_watches: bool,
+    pub(super) keeps_lists: bool,
+    /// The events of streaming lists, encoded.
+    pub(super) kept_lists: HashMap<ListKey, Arc<Vec<u8>>>,
     pub(super) threads: usize,
 }
 

@@ -1,12 +1,13 @@
 //! Watches: changes since a list, as lines.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::connection::Connection;
-use super::http;
+use super::http::{self, Request};
 use super::kind::Kind;
 use super::list::Parameters;
 use super::protobuf;
@@ -23,6 +24,26 @@ pub(super) struct Watch {
     queue: Vec<String>,
     /// The watch ends after these lines.
     is_over: bool,
+    /// If the server keeps lists: the key of the list with which the watch begins.
+    list: Option<ListKey>,
+}
+
+/// Key of the encoded events of a streaming list: equal requests have equal lists, until the version
+/// changes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ListKey {
+    request: String,
+    version: u64,
+}
+
+impl ListKey {
+    fn new(state: &State, request: &Request) -> Self {
+        let part = |name| request.parameter(name).unwrap_or_default();
+        let (labels, fields) = (part("labelSelector"), part("fieldSelector"));
+        let accept = request.header("accept").unwrap_or_default();
+        let request = format!("{}?{labels}&{fields} {accept}", request.path);
+        Self { request, version: state.store.version }
+    }
 }
 
 /// Duration of a watch without timeoutSeconds: at least the API server's
@@ -62,11 +83,16 @@ impl Watch {
 pub(super) fn begin(
     state: &mut State,
     connection: u64,
+    request: &Request,
     selection: Selection,
     parameters: &Parameters,
 ) -> Result<Instant, Status> {
     check(state, parameters)?;
-    let (queue, is_over) = match first(state, &selection, parameters) {
+    let list = (state.keeps_lists && parameters.initial_events == Some(true))
+        .then(|| ListKey::new(state, request));
+    let is_kept = list.as_ref().is_some_and(|list| state.kept_lists.contains_key(list));
+    let events = if is_kept { Ok(Vec::new()) } else { first(state, &selection, parameters) };
+    let (queue, is_over) = match events {
         _ if parameters.initial_events == Some(true) && state.lacks_watch_progress => {
             (vec![event("ERROR", status::no_watch_progress().object())], true)
         }
@@ -81,7 +107,7 @@ pub(super) fn begin(
         Err(expired) => (vec![event("ERROR", expired.object())], true),
     };
     let takes_bookmarks = parameters.takes_bookmarks;
-    state.watches.insert(connection, Watch { selection, takes_bookmarks, queue, is_over });
+    state.watches.insert(connection, Watch { selection, takes_bookmarks, queue, is_over, list });
     Ok(Instant::now() + parameters.timeout.unwrap_or(LONGEST))
 }
 
@@ -97,16 +123,40 @@ pub(super) fn run(
     let head = http::head(200, media_type, is_last) + "Transfer-Encoding: chunked\r\n\r\n";
     connection.send(head.as_bytes())?;
     connection.expect_hangup()?;
+    let chunk =
+        |line: String| http::chunk(&if is_protobuf { frame(&line) } else { line.into_bytes() });
+    send_kept_list(connection, chunk)?;
     loop {
         let (lines, is_over) = lines(connection, deadline)?;
         for line in lines {
-            let event = if is_protobuf { frame(&line) } else { line.into_bytes() };
-            connection.send(&http::chunk(&event))?;
+            connection.send(&chunk(line))?;
         }
         if is_over {
             return connection.send(&http::chunk(b""));
         }
     }
+}
+
+/// Sends a list that is kept, or to be kept.
+fn send_kept_list(connection: &Connection, chunk: impl Fn(String) -> Vec<u8>) -> io::Result<()> {
+    let (number, shared) = (connection.number, &connection.shared);
+    let first = shared.change(|state| {
+        let watch = state.watches.get_mut(&number)?;
+        let list = watch.list.take()?;
+        let lines = std::mem::take(&mut watch.queue);
+        let kept = state.kept_lists.get(&list).cloned();
+        Some((list, lines, kept))
+    });
+    let Some((list, lines, kept)) = first else { return Ok(()) };
+    let bytes = kept.unwrap_or_else(|| {
+        let bytes = Arc::new(lines.into_iter().flat_map(chunk).collect::<Vec<u8>>());
+        shared.change(|state| {
+            state.kept_lists.retain(|older, _| older.request != list.request);
+            state.kept_lists.insert(list, Arc::clone(&bytes));
+        });
+        bytes
+    });
+    connection.send(&bytes)
 }
 
 /// An event in protobuf. A line that is not an event is sent as it is, with its length.
