@@ -31,10 +31,12 @@ impl Claims {
         }
     }
 
-    pub(super) fn add(&mut self, key: SetKey, name: &ServicePortName) {
+    /// Adds a claim. Returns whether there was none.
+    pub(super) fn add(&mut self, key: SetKey, name: &ServicePortName) -> bool {
         match self.0.entry(key) {
             Entry::Vacant(free) => {
                 free.insert(Claimants::One(name.clone()));
+                return true;
             }
             Entry::Occupied(mut taken) => match taken.get_mut() {
                 Claimants::One(first) => {
@@ -46,6 +48,7 @@ impl Claims {
                 }
             },
         }
+        false
     }
 
     pub(super) fn remove(&mut self, key: SetKey, name: &ServicePortName) {
@@ -72,6 +75,13 @@ pub(super) struct ReferenceCounts<K>(HashMap<K, usize>);
 impl<K> Default for ReferenceCounts<K> {
     fn default() -> Self {
         Self(HashMap::new())
+    }
+}
+
+/// Of counts above one.
+impl<K: Eq + Hash> FromIterator<(K, usize)> for ReferenceCounts<K> {
+    fn from_iter<I: IntoIterator<Item = (K, usize)>>(counts: I) -> Self {
+        Self(counts.into_iter().collect())
     }
 }
 

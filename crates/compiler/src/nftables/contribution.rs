@@ -73,7 +73,7 @@ impl Contribution {
 }
 
 /// Adds elements to the sets of a table.
-pub(super) fn put(table: &mut Table, elements: impl IntoIterator<Item = SetElement>) {
+fn put(table: &mut Table, elements: impl IntoIterator<Item = SetElement>) {
     for SetElement { set, key, element } in elements {
         if let Some(set) = table.sets.get_mut(set) {
             set.elements.insert(key, element);

@@ -19,11 +19,11 @@ use std::mem;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_looked_up};
 
+use super::builder::TableBuilder;
 use super::claims::{Claims, Presence, ReferenceCounts, SetKey};
-use super::contribution::{Claim, Contribution, put};
+use super::contribution::{Claim, Contribution};
 use super::edit::TableEdit;
 use super::service::Renderer;
-use super::set_element::SetElement;
 use super::shared_chain::SharedChain;
 use crate::plan::{Plan, ServicePlan};
 
@@ -125,30 +125,22 @@ impl LiveTable {
     /// Starts with a plan.
     pub fn new(mut plan: Plan, name: &Name) -> Self {
         let services = mem::take(&mut plan.services);
-        let mut table = super::empty(&plan, name);
-        let mut claims = Claims::default();
-        let (mut shared_elements, mut shared_chains) =
-            (ReferenceCounts::default(), ReferenceCounts::default());
+        let mut builder = TableBuilder::new(&plan, name);
+        let (mut claims, mut shared_chains) = (Claims::default(), ReferenceCounts::default());
         let mut renderer = Renderer::new(&plan);
         for service in services {
-            let mut contribution = renderer.contribution(&service);
-            for claim in &contribution.claims {
-                claims.add(claim.set_key(), &service.name);
-            }
-            // One after the other, because a service port may need an element twice.
-            for key in mem::take(&mut contribution.shared_elements) {
-                let is_present = has_element(&table, &key);
-                put(&mut table, [SetElement::without_data(&key)]);
-                shared_elements.change(key, 1, is_present);
-            }
+            let contribution = renderer.contribution(&service);
+            let claimed = contribution.claims.iter();
+            let is_granted: Vec<bool> =
+                claimed.map(|claim| claims.add(claim.set_key(), &service.name)).collect();
             for (name, users) in chains_by_name(&contribution) {
-                let is_present = table.chains.contains_key(&name);
+                let is_present = builder.has_chain(&name);
                 shared_chains.change(name, users, is_present);
             }
-            contribution.add_to(&mut table, &plan);
+            builder.add(contribution, &is_granted);
         }
         drop(renderer);
-        compact(&mut table);
+        let (table, shared_elements) = builder.finish();
         Self { plan, table, claims, shared_elements, shared_chains }
     }
 
@@ -253,14 +245,6 @@ fn chains_by_name(contribution: &Contribution) -> BTreeMap<Name, isize> {
         *users.entry(chain.name()).or_default() += 1;
     }
     users
-}
-
-/// Builds the maps of elements again. Elements that were added in ascending order leave the nodes of
-/// a `BTreeMap` half empty; a map that is built as a whole has full nodes.
-fn compact(table: &mut Table) {
-    for set in table.sets.values_mut() {
-        set.elements = mem::take(&mut set.elements).into_iter().collect();
-    }
 }
 
 fn client_set_changes(before: &Table, after: &Table) -> Vec<ClientSetChange> {
@@ -379,7 +363,7 @@ fn touched_claims(
     }
     for (key, name, comes) in moves {
         match comes {
-            true => claims.add(key, name),
+            true => drop(claims.add(key, name)),
             false => claims.remove(key, name),
         }
     }

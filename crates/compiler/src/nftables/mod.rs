@@ -21,6 +21,7 @@
 //! `own_chains`. The table needs Linux 5.6, and Linux 5.7 if connections are counted.
 
 mod affinity;
+mod builder;
 mod claims;
 mod contribution;
 mod counted;
