@@ -78,13 +78,36 @@ fn is_equal(compared: &ComparedTable, wanted: &Table) -> bool {
 }
 
 /// Each as a command of `nft`, with the sets that then have a difference.
-const DAMAGE: [(&str, &[&str]); 14] = [
+const DAMAGE: [(&str, &[&str]); 17] = [
     ("delete element ip rulegen endpoints { 9.1.0.7 . tcp . 80 . 2 }", &["endpoints"]),
     (
         "delete element ip rulegen services { 9.1.0.0 . tcp . 80, 9.1.11.184 . tcp . 80 }",
         &["services"],
     ),
     ("add element ip rulegen hairpins { 10.2.0.1 . 10.2.0.2 }", &["hairpins"]),
+    // As after a frontend lost endpoints: what is not wanted follows from what differs elsewhere.
+    (
+        "delete element ip rulegen services { 9.1.0.5 . tcp . 80 }; \
+         add element ip rulegen services { 9.1.0.5 . tcp . 80 : drop }; \
+         add element ip rulegen endpoints { 9.1.0.5 . tcp . 80 . 1 : 10.3.0.1 . 80 }; \
+         add element ip rulegen hairpins { 10.3.0.1 . 10.3.0.1 }",
+        &["endpoints", "hairpins", "services"],
+    ),
+    // Some of it does not follow.
+    (
+        "delete element ip rulegen services { 9.1.0.5 . tcp . 80 }; \
+         add element ip rulegen services { 9.1.0.5 . tcp . 80 : drop }; \
+         add element ip rulegen endpoints { 9.1.0.5 . tcp . 80 . 1 : 10.3.0.1 . 80 }; \
+         add element ip rulegen endpoints { 9.1.0.5 . tcp . 80 . 9 : 10.3.0.2 . 80 }; \
+         add element ip rulegen hairpins { 10.3.0.1 . 10.3.0.1, 10.3.0.9 . 10.3.0.9 }",
+        &["endpoints", "hairpins", "services"],
+    ),
+    // One is added and another deleted.
+    (
+        "delete element ip rulegen endpoints { 9.1.0.5 . tcp . 80 . 0 }; \
+         add element ip rulegen endpoints { 9.1.0.5 . tcp . 80 . 1 : 10.3.0.1 . 80 }",
+        &["endpoints"],
+    ),
     // The number stays.
     (
         "delete element ip rulegen hairpins { 10.1.0.9 . 10.1.0.9 }; \
@@ -198,6 +221,54 @@ fn comparison_requests_elements_by_key_and_dumps_no_large_set() {
         namespace.run("nft flush map ip rulegen endpoints");
         let flushed = cost(&mut kernel);
         assert!(flushed.requests < by_key.requests + usize::from(ELEMENTS) + 12, "{flushed:?}");
+    });
+}
+
+/// While no agent ran, frontends lost endpoints or were deleted.
+#[test]
+fn comparison_after_services_changed_dumps_no_large_set() {
+    let namespace = Namespace::new("comparison-later");
+    let key = |n: u16, number: u32| frontend_key(n).with(Value::Number(number));
+    let to = |n: u16| {
+        let data = Some(Data::AddrPort((address(10, n), 8080).into()));
+        Element { data, comment: None }
+    };
+    let mut wanted = table();
+    wanted.sets.remove(&Name::from("counted"));
+    let set = |table: &mut Table, name: &str, elements: Vec<(Key, Element)>| {
+        table.sets.get_mut(&Name::from(name)).unwrap().elements.extend(elements);
+    };
+    let endpoints = wanted.sets.get_mut(&Name::from("endpoints")).unwrap();
+    endpoints.elements = (0..ELEMENTS).map(|n| (key(n, 0), to(n))).collect();
+    let mut before = wanted.clone();
+    // Of some frontends 40 endpoints more: more than one request has.
+    let more = (0..5).flat_map(|n| (1..41).map(move |number| (n, number)));
+    let gone = (ELEMENTS..ELEMENTS + 5).map(|n| (n, 0));
+    let drop = Element { data: Some(Data::Verdict(Verdict::Drop)), comment: None };
+    let frontends = (0..5).chain(ELEMENTS..ELEMENTS + 5);
+    set(&mut before, "services", frontends.map(|n| (frontend_key(n), drop.clone())).collect());
+    for (n, number) in more.chain(gone) {
+        let ip = 20_000 + n % 100 * 50 + number as u16;
+        set(&mut before, "endpoints", vec![(key(n, number), to(ip))]);
+        let pair = Key::from([Value::Address(address(10, ip)); 2]);
+        set(&mut before, "hairpins", vec![(pair, Element::default())]);
+    }
+    namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, std::slice::from_ref(&before), |_| ()).unwrap();
+        let compare_and_count = |mut kernel: NfTables| {
+            let compared = compare(&mut kernel, &wanted);
+            (compared, kernel.read_cost())
+        };
+        let (guessed, cost) = compare_and_count(kernel);
+        let old = NfTables::open().unwrap().as_in_old_kernels();
+        let (dumped, cost_of_dump) = compare_and_count(old);
+        assert!(guessed == dumped, "a dump finds something else");
+        assert!(guessed.differences[&Name::from("endpoints")].len() == 205, "{guessed:?}");
+        // Only the frontends are dumped.
+        let by_key = 2 * (usize::from(ELEMENTS) + 205);
+        assert!((by_key..by_key + 15).contains(&cost.found), "{cost:?}");
+        assert!(cost.dumped + 8 < cost_of_dump.dumped, "{cost:?}, {cost_of_dump:?}");
     });
 }
 

@@ -6,7 +6,7 @@ use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     Actual, ActualRule, ComparedTable, Differences, ElementComparison, ElementsInQuestion, Key,
-    Name, Rule, Set, Statement, Table, TablePart,
+    KeyOrigin, LikelyKeys, Name, Rule, Set, Statement, Table, TablePart, likely_keys, run,
 };
 
 use super::by_key::{ElementRequest, KeyAnswer, Requested};
@@ -328,14 +328,39 @@ impl From<DataplaneError> for Interrupted {
 const DUMPED: usize = 1000;
 
 /// Result of a comparison by key.
-enum ByKey {
+enum ByKey<'a> {
     /// The differences, complete.
     Complete(Differences),
     /// The kernel has elements with other keys too.
-    Additional,
+    Additional(Unfinished<'a>),
+    /// Too many elements are missing to go on.
+    Missing,
     /// An element is foreign.
     Foreign,
 }
+
+/// A comparison of a set of which the kernel has elements with keys that are not wanted.
+struct Unfinished<'a> {
+    wanted: &'a Set,
+    comparison: ElementComparison<'a>,
+    /// The number of elements in the kernel.
+    count: usize,
+}
+
+/// Result of the comparison of a set.
+enum OfSet<'a> {
+    /// The differences; `None` if an element is foreign.
+    Complete(Option<Differences>),
+    /// The other keys are to be guessed from the differences of other sets.
+    Unfinished(Unfinished<'a>),
+}
+
+/// Of a set whose other keys can be guessed, one in this many wanted elements may be missing before
+/// it is dumped: each costs a request.
+const MISSING: usize = 8;
+
+/// Elements per request of a run of numbers.
+const RUN: u32 = 32;
 
 /// The sets of a table without their elements.
 struct EmptySets {
@@ -458,7 +483,7 @@ impl<'a> Reader<'a> {
         table: &Table,
         reads_counts: bool,
     ) -> Result<BTreeMap<Name, Differences>, Interrupted> {
-        let mut differences = BTreeMap::new();
+        let (mut differences, mut unfinished) = (BTreeMap::new(), Vec::new());
         let EmptySets { mut sets, counts } = self.empty_sets(TableOwner::Rulegen)?;
         for (name, actual) in &mut sets {
             let Some((set, wanted)) = actual.as_mut().zip(table.sets.get(name)) else { continue };
@@ -467,10 +492,17 @@ impl<'a> Reader<'a> {
             }
             let is_ours = if ElementComparison::is_possible(set, wanted) {
                 let count = counts.get(name).filter(|_| reads_counts).copied();
-                let found = self.differences_of_set((name, wanted), count)?;
-                let is_ours = found.is_some();
-                differences.extend(found.map(|found| (name.clone(), found)));
-                is_ours
+                match self.differences_of_set((name, wanted), count)? {
+                    OfSet::Complete(found) => {
+                        let is_ours = found.is_some();
+                        differences.extend(found.map(|found| (name.clone(), found)));
+                        is_ours
+                    }
+                    OfSet::Unfinished(of_set) => {
+                        unfinished.push((KeyOrigin::of(wanted), name.clone(), of_set));
+                        true
+                    }
+                }
             } else {
                 self.elements(name, set)?
             };
@@ -478,29 +510,96 @@ impl<'a> Reader<'a> {
                 *actual = None;
             }
         }
+        // Pairs follow from numbered elements.
+        unfinished.sort_by_key(|(origin, ..)| *origin);
+        for (_, name, of_set) in unfinished {
+            match self.finish(table, &name, of_set, &differences)? {
+                Some(found) => drop(differences.insert(name, found)),
+                None => drop(sets.insert(name, None)),
+            }
+        }
         self.actual.sets = sets;
         Ok(differences)
     }
 
-    /// Compares the elements of a set; `None` if one is foreign. `count` is the number of elements
-    /// in the kernel, if it reports it.
-    fn differences_of_set(
+    /// Finds the keys that are not wanted: those that are likely, or all with a dump. `None` if an
+    /// element is foreign.
+    fn finish(
         &mut self,
-        (name, wanted): (&Name, &Set),
-        count: Option<u32>,
+        table: &Table,
+        name: &Name,
+        Unfinished { wanted, mut comparison, count }: Unfinished<'_>,
+        differences: &BTreeMap<Name, Differences>,
     ) -> Result<Option<Differences>, Interrupted> {
+        let likely = likely_keys(table, wanted, differences);
+        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
+        let mut is_ours = true;
+        let mut request = |keys: &[Key], ends_with_missing| {
+            let keys: Vec<Requested<'_>> = keys.iter().map(|key| (key, None)).collect();
+            let mut is_missing = false;
+            let done = elements.request(self.socket, &keys, |_, answer| {
+                match answer {
+                    KeyAnswer::Other(key, element) => comparison.found(key, element),
+                    KeyAnswer::AsWanted | KeyAnswer::Foreign => is_ours = false,
+                    KeyAnswer::Missing => is_missing = true,
+                }
+                is_ours && !(ends_with_missing && is_missing)
+            });
+            done.map(|()| !is_missing)
+        };
+        match likely {
+            None => {}
+            Some(LikelyKeys::Single(keys)) => drop(request(&keys, false)?),
+            Some(LikelyKeys::Runs(firsts)) => {
+                for first in firsts {
+                    let mut keys = run(&first, RUN);
+                    while request(&keys, true)? {
+                        let Some(last) = keys.last() else { break };
+                        keys = run(last, RUN);
+                    }
+                }
+            }
+        }
+        if !is_ours {
+            return Ok(None);
+        }
+        if comparison.keys_found() == count {
+            return Ok(Some(comparison.finish()));
+        }
+        tracing::debug!(set = %name, "set has additional elements, dumping it");
+        self.dump_differences((name, wanted))
+    }
+
+    /// Compares the elements of a set. `count` is the number of elements in the kernel, if it reports
+    /// it.
+    fn differences_of_set<'w>(
+        &mut self,
+        (name, wanted): (&Name, &'w Set),
+        count: Option<u32>,
+    ) -> Result<OfSet<'w>, Interrupted> {
         let count = count.and_then(|count| usize::try_from(count).ok());
-        let may_be_complete =
-            |count: &usize| *count <= wanted.elements.len() && wanted.elements.len() > DUMPED;
-        if let Some(count) = count.filter(may_be_complete) {
-            match self.compare_by_key((name, wanted), count)? {
-                ByKey::Complete(differences) => return Ok(Some(differences)),
-                ByKey::Foreign => return Ok(None),
-                ByKey::Additional => {
+        let can_guess = KeyOrigin::of(wanted).is_some();
+        let is_by_key = |count: &usize| {
+            wanted.elements.len() > DUMPED && (can_guess || *count <= wanted.elements.len())
+        };
+        if let Some(count) = count.filter(is_by_key) {
+            match self.compare_by_key((name, wanted), count, can_guess)? {
+                ByKey::Complete(differences) => return Ok(OfSet::Complete(Some(differences))),
+                ByKey::Foreign => return Ok(OfSet::Complete(None)),
+                ByKey::Additional(of_set) if can_guess => return Ok(OfSet::Unfinished(of_set)),
+                ByKey::Additional(_) | ByKey::Missing => {
                     tracing::debug!(set = %name, "set has additional elements, dumping it");
                 }
             }
         }
+        self.dump_differences((name, wanted)).map(OfSet::Complete)
+    }
+
+    /// Compares the elements of a set by a dump; `None` if one is foreign.
+    fn dump_differences(
+        &mut self,
+        (name, wanted): (&Name, &Set),
+    ) -> Result<Option<Differences>, Interrupted> {
         let mut comparison = ElementComparison::new(wanted);
         let reader = element::Reader::new(self.family, wanted);
         let mut is_ours = true;
@@ -546,16 +645,21 @@ impl<'a> Reader<'a> {
     /// Requests the wanted elements by key. The set has no others if `count`, the number of elements
     /// in the kernel, is the number found. It is never too small: the kernel counts an element from
     /// before it is added until after it is deleted.
-    fn compare_by_key(
+    fn compare_by_key<'w>(
         &mut self,
-        (name, wanted): (&Name, &Set),
+        (name, wanted): (&Name, &'w Set),
         count: usize,
-    ) -> Result<ByKey, Interrupted> {
+        can_guess: bool,
+    ) -> Result<ByKey<'w>, Interrupted> {
         let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
         let keys: Vec<Requested<'_>> =
             wanted.elements.iter().map(|(key, element)| (key, Some(element))).collect();
         let mut comparison = ElementComparison::new(wanted);
+        // More are missing only if the set has additional elements.
         let mut may_be_missing = keys.len().saturating_sub(count);
+        if can_guess {
+            may_be_missing += keys.len() / MISSING;
+        }
         let mut outcome = None;
         elements.request(self.socket, &keys, |key, answer| {
             match answer {
@@ -564,7 +668,7 @@ impl<'a> Reader<'a> {
                 KeyAnswer::Foreign => outcome = Some(ByKey::Foreign),
                 KeyAnswer::Missing => match may_be_missing.checked_sub(1) {
                     Some(left) => may_be_missing = left,
-                    None => outcome = Some(ByKey::Additional),
+                    None => outcome = Some(ByKey::Missing),
                 },
             }
             outcome.is_none()
@@ -575,10 +679,10 @@ impl<'a> Reader<'a> {
         if elements.has_catchall(self.socket)? {
             return Ok(ByKey::Foreign);
         }
-        match comparison.keys_found() == count {
-            true => Ok(ByKey::Complete(comparison.finish())),
-            false => Ok(ByKey::Additional),
-        }
+        Ok(match comparison.keys_found() == count {
+            true => ByKey::Complete(comparison.finish()),
+            false => ByKey::Additional(Unfinished { wanted, comparison, count }),
+        })
     }
 
     /// Reads the elements of a set. Returns false if one is foreign.

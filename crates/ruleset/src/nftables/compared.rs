@@ -44,7 +44,8 @@ pub struct ElementComparison<'a> {
     wanted: Vec<(&'a Key, &'a Element)>,
     /// Which of the wanted elements the kernel has.
     found: Vec<bool>,
-    /// Number of wanted keys found, including those with other data or another comment.
+    /// Number of keys found: wanted ones, including those with other data or another comment, and
+    /// others.
     keys: usize,
     /// Position after the last one found: elements requested by key come in order.
     next: usize,
@@ -67,10 +68,12 @@ impl<'a> ElementComparison<'a> {
 
     /// Records an element that the kernel has. A dump can contain an element twice.
     pub fn found(&mut self, key: Key, element: Element) {
-        let is_wanted = self.find(&key).is_some_and(|wanted| *wanted == element);
-        if !is_wanted {
-            self.differences.insert(key, Some(element));
+        let wanted = self.find(&key);
+        if wanted == Some(&element) {
+            return;
         }
+        let is_first = self.differences.insert(key, Some(element)).is_none();
+        self.keys += usize::from(wanted.is_none() && is_first);
     }
 
     /// Records that the kernel has the wanted element of this key.
@@ -91,7 +94,7 @@ impl<'a> ElementComparison<'a> {
         self.wanted.get(at).map(|(_, element)| *element)
     }
 
-    /// Number of different wanted keys that were found.
+    /// Number of different keys that were found, wanted or not.
     pub fn keys_found(&self) -> usize {
         self.keys
     }
@@ -130,7 +133,7 @@ mod tests {
         for (port, comment) in [(4, "a"), (1, "a"), (9, "a"), (2, "b"), (4, "a")] {
             comparison.found(key(port), element(comment));
         }
-        assert_eq!(comparison.keys_found(), 3);
+        assert_eq!(comparison.keys_found(), 4);
         let expected = [
             (key(2), Some(element("b"))),
             (key(3), None),

@@ -18,6 +18,7 @@ mod diff;
 mod expression;
 mod hash;
 mod key;
+mod likely_keys;
 mod linearize;
 mod merge;
 mod name;
@@ -41,6 +42,7 @@ pub use describe::{EditAction, EditedObject, ObjectEdit};
 pub use diff::{diff, diff_compared, numbers_looked_up, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use key::Key;
+pub use likely_keys::{KeyOrigin, LikelyKeys, likely_keys, run};
 pub use linearize::linearize;
 pub use name::Name;
 pub use nftrace::{
