@@ -108,20 +108,38 @@ const NAME: &str = "nftables";
 const NEW: &str = "nftables.new";
 
 fn hash_line(tables: &[&Table]) -> String {
-    let mut hasher = Sha(Sha256::new());
+    let mut hasher = Sha { sha: Sha256::new(), buffer: Vec::with_capacity(BUFFER) };
     tables.hash(&mut hasher);
-    let bytes = hasher.0.finalize();
+    let bytes = hasher.finish_sha();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256 {hex}\n")
 }
 
 /// SHA-256 of what `Hash` writes. A tenant who chooses names of Services cannot find two tables with
 /// the same hash, as is possible with the standard library's.
-struct Sha(Sha256);
+struct Sha {
+    sha: Sha256,
+    /// Bytes to hash together: `Hash` writes a few at a time.
+    buffer: Vec<u8>,
+}
+
+/// Size of the buffer, in bytes.
+const BUFFER: usize = 16 << 10;
+
+impl Sha {
+    fn finish_sha(mut self) -> sha2::digest::Output<Sha256> {
+        self.sha.update(&self.buffer);
+        self.sha.finalize()
+    }
+}
 
 impl Hasher for Sha {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.sha.update(&self.buffer);
+            self.buffer.clear();
+        }
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// Not used: the result is that of SHA-256.
