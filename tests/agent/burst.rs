@@ -22,8 +22,8 @@ fn burst_of_changes_is_batched_into_few_syncs() {
     }
     node.settle();
     let (took, syncs) = (begun.elapsed(), syncs() - before);
-    // The first immediately, then at most one per 100 ms, regardless of the number of changes.
-    let most = took.as_secs_f64() / 0.1 + 1.0;
+    // The first immediately. The agent rests after each sync, and most changes arrive meanwhile.
+    let most = objects.len() as f64 / 10.0;
     assert!(syncs <= most, "{syncs} syncs within {took:?}");
     wait_until("deleted Services are not counted", || {
         node.metric("rulegen_services") == Some(11.0)

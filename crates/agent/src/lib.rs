@@ -46,6 +46,7 @@ mod set_up;
 mod shared;
 mod source;
 mod status;
+mod sync_log;
 mod sync_scheduler;
 pub mod takeover;
 mod telemetry;

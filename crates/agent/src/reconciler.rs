@@ -30,9 +30,10 @@ use crate::pending::Pending;
 use crate::queue::InputReceiver;
 use crate::rejected_objects::log;
 use crate::repair_pace::RepairPace;
-use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
+use crate::report::{self, FamilyReport, Phase, SyncReport};
 use crate::service_counts::ServiceCounts;
 use crate::shared::ClusterState;
+use crate::sync_log::SyncLog;
 use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 
@@ -72,6 +73,7 @@ pub(crate) struct ReconcilerState {
     /// Whether the next sync only checks for changes by other programs.
     only_checks: bool,
     last_error: Option<String>,
+    sync_log: SyncLog,
     /// The number of headless and ExternalName Services that was last logged.
     services_without_rules: usize,
     /// The revision of the node address claims that were last reported.
@@ -93,9 +95,10 @@ impl Reconciler {
         loop {
             inputs.done();
             let due = self.scheduler.due().filter(|_| self.state.in_sync);
-            let received = match due {
-                Some(due) if due.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
-                Some(due) => inputs.recv_timeout(due.saturating_duration_since(Instant::now())),
+            let next = due.into_iter().chain(self.state.sync_log.due()).min();
+            let received = match next {
+                Some(next) if next.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
+                Some(next) => inputs.recv_timeout(next.saturating_duration_since(Instant::now())),
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match received {
@@ -104,7 +107,13 @@ impl Reconciler {
                     return self.backend.stop();
                 }
                 Ok(input) => self.take_in(input),
-                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    if due.is_some_and(|due| due <= now) {
+                        self.sync();
+                    }
+                    self.state.sync_log.write_due(now);
+                }
             }
         }
     }
@@ -448,41 +457,11 @@ impl Reconciler {
         if found_nothing {
             return;
         }
-        let phase = |wanted| {
-            let mut of_sync = report.phases.iter().filter(|(phase, _)| *phase == wanted);
-            of_sync.next().map(|(_, took)| milliseconds(*took))
-        };
-        let Operations { elements, rules, chains, sets, flushed_sets } = report.operations;
-        tracing::info!(
-            services = changes.services.len(),
-            full = report.full,
-            bytes = report.bytes,
-            milliseconds = milliseconds(report.took),
-            gather_ms = phase(Phase::Gather),
-            compile_ms = phase(Phase::Compile),
-            read_ms = phase(Phase::Read),
-            diff_ms = phase(Phase::Diff),
-            commit_ms = phase(Phase::Commit),
-            rest_ms = phase(Phase::Rest),
-            elements_added = elements.added,
-            elements_deleted = elements.deleted,
-            rules_added = rules.added,
-            rules_deleted = rules.deleted,
-            chains_added = chains.added,
-            chains_deleted = chains.deleted,
-            sets_added = sets.added,
-            sets_deleted = sets.deleted,
-            sets_flushed = flushed_sets,
-            written = summary.join("; "),
-            "synced"
-        );
+        let services = changes.services.len();
+        self.state.sync_log.add(report, services, summary, Instant::now());
     }
 }
 
-/// With microsecond resolution.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
-}
 /// Without a Node object of its name, no endpoint counts as local, so Services with traffic policy Local
 /// drop their traffic here. A folder may have no Nodes at all.
 fn warn_of_missing_node(store: &Store, needs_node: bool) {

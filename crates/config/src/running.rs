@@ -62,7 +62,8 @@ impl From<&KubeProxyConfiguration> for RunningConfig {
             metrics_bind_address: config.metrics_bind_address.unwrap_or(BindAddress::Off),
             bind_address_hard_fail: config.bind_address_hard_fail,
             oom_score_adj: config.oom_score_adj.unwrap_or(schema::OOM_SCORE_ADJ),
-            min_sync_period: min_sync_period.unwrap_or(schema::MIN_SYNC_PERIOD),
+            // Both have a value by default.
+            min_sync_period: min_sync_period.unwrap_or_default(),
             sync_period: sync_period.unwrap_or(schema::SYNC_PERIOD),
             conntrack: ConntrackConfig {
                 max_per_core: conntrack.max_per_core,

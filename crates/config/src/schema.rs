@@ -261,7 +261,10 @@ pub struct Rulegen {
 pub const EXTERNAL_IPS_GATE: &str = "AllowServiceExternalIPs";
 
 /// Kube-proxy waits for a second. Ours is shorter: people feel a change that waits for longer.
-pub(crate) const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
+pub(crate) const IPTABLES_MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
+/// The agent also rests after each sync for a multiple of its duration, which is short. Zero would be
+/// read as the default.
+pub(crate) const NFTABLES_MIN_SYNC_PERIOD: Duration = Duration::from_millis(1);
 /// Kube-proxy's.
 pub(crate) const SYNC_PERIOD: Duration = Duration::from_secs(30);
 /// Kube-proxy's.
@@ -276,9 +279,9 @@ impl KubeProxyConfiguration {
         self.healthz_bind_address.get_or_insert(BindAddress::healthz(primary, None));
         self.metrics_bind_address.get_or_insert(BindAddress::metrics(primary, None));
         self.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
-        self.iptables.min_sync_period.get_or_insert(MIN_SYNC_PERIOD);
+        self.iptables.min_sync_period.get_or_insert(IPTABLES_MIN_SYNC_PERIOD);
         self.iptables.sync_period.get_or_insert(SYNC_PERIOD);
-        self.nftables.min_sync_period.get_or_insert(MIN_SYNC_PERIOD);
+        self.nftables.min_sync_period.get_or_insert(NFTABLES_MIN_SYNC_PERIOD);
         self.nftables.sync_period.get_or_insert(SYNC_PERIOD);
         let mode = *self.mode.get_or_insert_default();
         self.rulegen.max_service_size.get_or_insert(match mode {

@@ -238,7 +238,7 @@ fn configz_shows_all_defaults_in_kube_proxy_form() {
             "loadBalancing": "random",
             "masqueradeAll": false,
             "masqueradeBit": 14,
-            "minSyncPeriod": "100ms",
+            "minSyncPeriod": "1ms",
             "syncPeriod": "30s",
         },
         "nodePortAddresses": [],

@@ -106,8 +106,9 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Health and metrics")]
     pub(crate) bind_address_hard_fail: Option<bool>,
 
-    /// Minimum time between two syncs; the first change after a pause is synced immediately
-    /// [default: 100ms]
+    /// Minimum time between two syncs; the first change after a pause is synced immediately. In
+    /// nftables mode, a sync is also followed by a pause of ten times its duration, at most 100ms
+    /// [default: 100ms, in nftables mode 1ms]
     #[arg(long, visible_alias = "min-sync-period", value_name = "DURATION", value_parser = parse_duration, help_heading = "Syncing")]
     pub(crate) iptables_min_sync_period: Option<Duration>,
 
