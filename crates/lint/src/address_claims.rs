@@ -4,7 +4,7 @@ use rulegen_compiler::FrontendConflict;
 use rulegen_model::ProblemCode;
 use rulegen_net::{FrontendAddress, FrontendKind};
 
-use crate::finding::{FindingSeverity, LintFinding};
+use crate::finding::LintFinding;
 
 /// The finding about a contested address and port. `None` if nobody claims it. Without the endpoints
 /// of a cluster it is not known which Service gets the traffic.
@@ -32,12 +32,8 @@ pub fn frontend_conflict(
     let remedy = others
         .iter()
         .map(|other| format!("give Service {} another {}", other.port, other.kind.field()));
-    Some(LintFinding::new(
-        ProblemCode::FrontendConflict,
-        FindingSeverity::Warning,
-        format!("{place} ({over}) is claimed by {first} and by {losers}: {outcome}"),
-        list(remedy.collect()),
-    ))
+    let what = format!("{place} ({over}) is claimed by {first} and by {losers}: {outcome}");
+    Some(LintFinding::new(ProblemCode::FrontendConflict, what).remedy(list(remedy.collect())))
 }
 
 /// The outcome for the traffic.

@@ -2,26 +2,18 @@
 
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason};
 
-use crate::finding::{FindingSeverity, LintFinding};
+use crate::finding::LintFinding;
 
 /// The finding about a service port without usable endpoints on a node.
 pub fn unavailable(unavailability: &Unavailability) -> LintFinding {
     let Unavailability { port, why, .. } = unavailability;
-    LintFinding::new(why.code(), severity(why), unavailability.to_string(), why.remedy(port))
-}
-
-fn severity(why: &UnavailableReason) -> FindingSeverity {
+    let finding = LintFinding::new(why.code(), unavailability.to_string()).remedy(why.remedy(port));
     match why {
-        // No node has the traffic.
-        UnavailableReason::NoneLocal { elsewhere: 0, .. } => FindingSeverity::Warning,
-        // Load balancers skip such nodes, and terminating endpoints still serve.
-        UnavailableReason::NoneLocal { scope: LocalPolicyScope::External, .. }
-        | UnavailableReason::OnlyTerminating { .. } => FindingSeverity::Note,
-        UnavailableReason::NoneLocal { .. }
-        | UnavailableReason::NoSlice
-        | UnavailableReason::EmptySlices
-        | UnavailableReason::NoSuchPort { .. }
-        | UnavailableReason::NoneReady { .. } => FindingSeverity::Warning,
+        // Load balancers skip a node without endpoints, if others have some.
+        UnavailableReason::NoneLocal {
+            elsewhere: 1.., scope: LocalPolicyScope::External, ..
+        } => finding.lowered_to_note(),
+        _ => finding,
     }
 }
 
@@ -57,6 +49,7 @@ mod tests {
     use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
     use super::*;
+    use crate::finding::FindingSeverity;
 
     fn found(why: UnavailableReason) -> Unavailability {
         let port = ServicePortName {

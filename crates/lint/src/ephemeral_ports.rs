@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rulegen_model::{ProblemCode, Snapshot};
 use rulegen_net::{IpFamily, ServicePortName};
 
-use crate::finding::{FindingSeverity, LintFinding};
+use crate::finding::LintFinding;
 
 /// A range of port numbers.
 pub type PortRange = RangeInclusive<u16>;
@@ -53,13 +53,12 @@ pub(crate) fn in_default_range(port: &EphemeralNodePort) -> LintFinding {
     let (start, end) = (DEFAULT_RANGE.start(), DEFAULT_RANGE.end());
     LintFinding::new(
         ProblemCode::NodePortsEphemeral,
-        FindingSeverity::Note,
         format!(
             "the kernel may use node port {number} for outgoing connections: it is in the default of \
              net.ipv4.ip_local_port_range ({start}-{end})"
         ),
-        format!(
-            "choose a port below {start}, or set net.ipv4.ip_local_reserved_ports={number} on each node"
-        ),
     )
+    .remedy(format!(
+        "choose a port below {start}, or set net.ipv4.ip_local_reserved_ports={number} on each node"
+    ))
 }

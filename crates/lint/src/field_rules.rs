@@ -1,12 +1,14 @@
-//! Fields of Services and EndpointSlices that are deprecated, not allowed or without effect.
+//! Fields of Services, EndpointSlices and Nodes that are deprecated, not allowed or without effect:
+//! what the API server rejects (its `validation.go`) or warns about (its `warnings.go`), and what no
+//! proxy uses.
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Node, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rulegen_model::ProblemCode;
 
+use crate::field_values;
 use crate::finding::LintFinding;
-use crate::rule::found;
 
 /// Deprecated annotations of Services, with their replacements.
 const ANNOTATIONS: [(&str, &str); 2] = [
@@ -14,46 +16,107 @@ const ANNOTATIONS: [(&str, &str); 2] = [
     ("service.alpha.kubernetes.io/tolerate-unready-endpoints", "spec.publishNotReadyAddresses"),
 ];
 
-/// Deprecated annotations.
-pub(crate) fn of_annotations(metadata: &ObjectMeta) -> impl Iterator<Item = LintFinding> {
-    let has = |name: &str| metadata.annotations.as_ref().is_some_and(|of| of.contains_key(name));
-    ANNOTATIONS.into_iter().filter(move |(name, _)| has(name)).map(|(name, replacement)| {
-        let what = format!("this annotation is deprecated: use {replacement}");
-        found(ProblemCode::DeprecatedField, format!("metadata.annotations[{name}]"), what)
-    })
-}
+/// Source ranges that only cloud providers use.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
-/// The findings about the `spec` of a Service.
+const ZONE: &str = "topology.kubernetes.io/zone";
+const OLD_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
+
+/// The findings about a Service.
 pub(crate) fn of_service(service: &Service) -> Vec<LintFinding> {
-    let Some(spec) = &service.spec else { return Vec::new() };
-    let mut findings = deprecated(spec);
+    let mut findings = of_annotations(&service.metadata);
+    let Some(spec) = &service.spec else { return findings };
+    findings.extend(deprecated(spec));
     findings.extend(not_allowed(spec));
     findings.extend(without_effect(spec));
+    findings.extend(field_values::of_service(service));
+    findings
+}
+
+fn of_annotations(metadata: &ObjectMeta) -> Vec<LintFinding> {
+    let has = |name: &str| metadata.annotations.as_ref().is_some_and(|of| of.contains_key(name));
+    let field = |name: &str| format!("metadata.annotations[{name}]");
+    let deprecated = ANNOTATIONS.into_iter().filter(|(name, _)| has(name));
+    let mut findings: Vec<LintFinding> = deprecated
+        .map(|(name, replacement)| {
+            let what = format!("this annotation is deprecated: use {replacement}");
+            found(ProblemCode::DeprecatedField, field(name), what)
+        })
+        .collect();
+    if has(SOURCE_RANGES) {
+        let what =
+            "only cloud providers use this annotation: kube-proxy and rulegen allow all clients";
+        let finding = found(ProblemCode::FieldWithoutEffect, field(SOURCE_RANGES), what);
+        findings.push(finding.remedy("use spec.loadBalancerSourceRanges"));
+    }
     findings
 }
 
 fn deprecated(spec: &ServiceSpec) -> Vec<LintFinding> {
-    let is_set = spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty());
-    let what = "deprecated since Kubernetes 1.24: use an annotation of the load balancer's \
-                implementation";
-    let finding = || found(ProblemCode::DeprecatedField, "spec.loadBalancerIP", what);
-    is_set.then(finding).into_iter().collect()
+    let uses_external_ips = !is_alias(spec) && !is_headless(spec);
+    let rules = [
+        (
+            spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty()),
+            "spec.loadBalancerIP",
+            "deprecated since Kubernetes 1.24: use an annotation of the load balancer's \
+             implementation",
+        ),
+        (
+            uses_external_ips && spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
+            "spec.externalIPs",
+            "deprecated since Kubernetes 1.36: use type LoadBalancer",
+        ),
+        (
+            spec.traffic_distribution.as_deref() == Some("PreferClose"),
+            "spec.trafficDistribution",
+            "PreferClose is deprecated since Kubernetes 1.34: use PreferSameZone",
+        ),
+    ];
+    broken(rules, ProblemCode::DeprecatedField)
+}
+
+fn is_alias(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("ExternalName")
+}
+
+fn is_headless(spec: &ServiceSpec) -> bool {
+    let mut ips = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
+    !is_alias(spec) && ips.any(|ip| ip == "None")
+}
+
+/// A finding for each rule that is broken.
+fn broken<'a>(
+    rules: impl IntoIterator<Item = (bool, &'a str, &'a str)>,
+    code: ProblemCode,
+) -> Vec<LintFinding> {
+    let broken = rules.into_iter().filter(|(is_broken, _, _)| *is_broken);
+    broken.map(|(_, field, what)| found(code, field, what)).collect()
+}
+
+fn found(code: ProblemCode, field: impl Into<String>, what: impl Into<String>) -> LintFinding {
+    LintFinding::new(code, what).field(field)
 }
 
 /// Fields that the API server rejects, because of the Service's type.
 fn not_allowed(spec: &ServiceSpec) -> Vec<LintFinding> {
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let is_load_balancer = kind == "LoadBalancer";
+    let is_alias = is_alias(spec);
+    let is_exposed = is_load_balancer || kind == "NodePort";
     let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
     let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
     let has_affinity = spec.session_affinity.as_deref() == Some("ClientIP");
     let has_ranges = spec.load_balancer_source_ranges.as_ref().is_some_and(|of| !of.is_empty());
+    let mut cluster_ips = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
     let only_load_balancer = "only allowed for type LoadBalancer";
+    let not_for_alias = "not allowed for type ExternalName";
     let rules = [
         (
-            spec.external_traffic_policy.is_some() && kind == "ClusterIP" && !has_external_ips,
+            spec.external_traffic_policy.is_some()
+                && !is_exposed
+                && !(kind == "ClusterIP" && has_external_ips),
             "spec.externalTrafficPolicy",
-            "only allowed with type NodePort, LoadBalancer or with externalIPs",
+            "only allowed for types NodePort and LoadBalancer, and for ClusterIP with externalIPs",
         ),
         (
             spec.health_check_node_port.is_some_and(|port| port != 0)
@@ -77,10 +140,20 @@ fn not_allowed(spec: &ServiceSpec) -> Vec<LintFinding> {
             "spec.sessionAffinityConfig",
             "only allowed with sessionAffinity ClientIP",
         ),
+        (is_alias && cluster_ips.any(|ip| !ip.is_empty()), "spec.clusterIP", not_for_alias),
+        (
+            is_alias && spec.ip_families.as_ref().is_some_and(|of| !of.is_empty()),
+            "spec.ipFamilies",
+            not_for_alias,
+        ),
+        (is_alias && spec.ip_family_policy.is_some(), "spec.ipFamilyPolicy", not_for_alias),
+        (
+            is_exposed && is_headless(spec),
+            "spec.clusterIP",
+            "None is not allowed for types NodePort and LoadBalancer",
+        ),
     ];
-    let broken = rules.into_iter().filter(|(is_broken, _, _)| *is_broken);
-    let mut findings: Vec<LintFinding> =
-        broken.map(|(_, field, what)| found(ProblemCode::FieldNotAllowed, field, what)).collect();
+    let mut findings = broken(rules, ProblemCode::FieldNotAllowed);
     if kind == "ClusterIP" {
         for (n, port) in spec.ports.iter().flatten().enumerate() {
             if port.node_port.is_some_and(|port| port != 0) {
@@ -95,41 +168,43 @@ fn not_allowed(spec: &ServiceSpec) -> Vec<LintFinding> {
 
 /// Fields that are accepted, and that no proxy uses.
 fn without_effect(spec: &ServiceSpec) -> Vec<LintFinding> {
-    let is_alias = spec.type_.as_deref() == Some("ExternalName");
-    let is_headless = !is_alias && spec.cluster_ip.as_deref() == Some("None");
+    let what = match (is_alias(spec), is_headless(spec)) {
+        (true, _) => "no effect on ExternalName Services",
+        (_, true) => "no effect: headless Services (clusterIP: None) have no rules",
+        _ => "",
+    };
+    let has_no_rules = !what.is_empty();
     let is = |text: &Option<String>, value: &str| text.as_deref() == Some(value);
-    let headless = "no effect: headless Services (clusterIP: None) have no rules";
     let rules = [
         (
-            is_alias && spec.selector.as_ref().is_some_and(|of| !of.is_empty()),
+            is_alias(spec) && spec.selector.as_ref().is_some_and(|of| !of.is_empty()),
             "spec.selector",
-            "no effect on ExternalName Services",
+            what,
         ),
         (
-            !is_alias && spec.external_name.as_ref().is_some_and(|name| !name.is_empty()),
+            !is_alias(spec) && spec.external_name.as_ref().is_some_and(|name| !name.is_empty()),
             "spec.externalName",
             "only used by type ExternalName",
         ),
-        (is_headless && is(&spec.session_affinity, "ClientIP"), "spec.sessionAffinity", headless),
+        (has_no_rules && is(&spec.session_affinity, "ClientIP"), "spec.sessionAffinity", what),
         (
-            is_headless && is(&spec.internal_traffic_policy, "Local"),
+            has_no_rules && is(&spec.internal_traffic_policy, "Local"),
             "spec.internalTrafficPolicy",
-            headless,
+            what,
         ),
         (
-            is_headless && spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
+            has_no_rules && spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
             "spec.externalIPs",
-            headless,
+            what,
         ),
-        (is_headless && spec.traffic_distribution.is_some(), "spec.trafficDistribution", headless),
+        (has_no_rules && spec.traffic_distribution.is_some(), "spec.trafficDistribution", what),
     ];
-    let unused = rules.into_iter().filter(|(is_unused, _, _)| *is_unused);
-    unused.map(|(_, field, what)| found(ProblemCode::FieldWithoutEffect, field, what)).collect()
+    broken(rules, ProblemCode::FieldWithoutEffect)
 }
 
 /// The findings about an EndpointSlice.
 pub(crate) fn of_slice(slice: &EndpointSlice) -> Vec<LintFinding> {
-    let mut findings = Vec::new();
+    let mut findings = field_values::of_slice(slice);
     for (n, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         if endpoint.addresses.len() > 1 {
             let field = format!("endpoints[{n}].addresses[1]");
@@ -142,6 +217,41 @@ pub(crate) fn of_slice(slice: &EndpointSlice) -> Vec<LintFinding> {
             let what = "this field is deprecated and not used: use nodeName and zone";
             findings.push(found(ProblemCode::DeprecatedField, field, what));
         }
+    }
+    findings
+}
+
+/// The findings about a Node.
+pub(crate) fn of_node(node: &Node) -> Vec<LintFinding> {
+    let label = |name: &str| node.metadata.labels.as_ref().is_some_and(|of| of.contains_key(name));
+    let spec = node.spec.as_ref();
+    let rules = [
+        (
+            spec.is_some_and(|spec| spec.external_id.is_some()),
+            "spec.externalID",
+            "this field is deprecated and not used: remove it",
+        ),
+        (
+            spec.is_some_and(|spec| spec.config_source.is_some()),
+            "spec.configSource",
+            "this field is deprecated and not used: remove it",
+        ),
+    ];
+    let mut findings = broken(rules, ProblemCode::DeprecatedField);
+    // Cloud providers still set both labels.
+    if label(OLD_ZONE) && !label(ZONE) {
+        let what =
+            format!("this label is deprecated and not used, so the Node has no zone: use {ZONE}");
+        let field = format!("metadata.labels[{OLD_ZONE}]");
+        findings.push(found(ProblemCode::DeprecatedField, field, what));
+    }
+    let first = spec.and_then(|spec| spec.pod_cidrs.as_ref()?.first());
+    let single = spec.and_then(|spec| spec.pod_cidr.as_ref());
+    if let (Some(first), Some(single)) = (first, single)
+        && first != single
+    {
+        let what = format!("{single} is not the first of spec.podCIDRs, {first}, which is used");
+        findings.push(found(ProblemCode::ContradictoryFields, "spec.podCIDR", what));
     }
     findings
 }

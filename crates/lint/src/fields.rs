@@ -1,8 +1,8 @@
 //! Checks of fields that rules do not depend on: unknown, deprecated and without effect.
 
-use k8s_openapi::api::core::v1::{Endpoints, Service};
+use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use rulegen_model::{ObjectName, ProblemCode, yaml_value};
+use rulegen_model::ProblemCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Track;
@@ -12,13 +12,10 @@ use crate::field_rules;
 use crate::finding::LintFinding;
 use crate::ignores::{ANNOTATION, Ignores};
 use crate::nearest::nearest;
-use crate::rule::found;
-
-/// Maximum nesting of lists, as when reading.
-const MAX_LIST_DEPTH: usize = 4;
+use crate::written::{self, WrittenObject};
 
 /// The fields that are suggested for misspelt ones.
-const FIELDS: [&str; 40] = [
+const FIELDS: [&str; 43] = [
     "addresses",
     "addressType",
     "allocateLoadBalancerNodePorts",
@@ -46,6 +43,8 @@ const FIELDS: [&str; 40] = [
     "namespace",
     "nodeName",
     "nodePort",
+    "podCIDR",
+    "podCIDRs",
     "port",
     "ports",
     "protocol",
@@ -56,6 +55,7 @@ const FIELDS: [&str; 40] = [
     "sessionAffinity",
     "sessionAffinityConfig",
     "spec",
+    "taints",
     "targetPort",
     "terminating",
     "trafficDistribution",
@@ -64,92 +64,34 @@ const FIELDS: [&str; 40] = [
 /// Checks all objects of a document, and reads the codes that their annotations ignore.
 pub(crate) fn check(document: &LintDocument, ignores: &mut Ignores) -> Vec<LintFinding> {
     let mut findings = Vec::new();
-    for value in values(&document.text) {
-        walk(&value, ("", ""), 0, &mut |object| {
+    for value in written::values(&document.text) {
+        for object in written::objects(&value) {
             let of_object = object.check().into_iter().map(|of| of.at(Some(&document.source)));
             findings.extend(of_object);
             if let Some(text) = object.annotation(ANNOTATION) {
                 let unknown = ignores.add_annotation(&object.name, &document.source, text);
                 findings.extend(unknown);
             }
-        });
+        }
     }
     findings
 }
 
-/// The values of a document: one in YAML, any number in JSON.
-fn values(text: &str) -> Vec<Value> {
-    if text.trim_start().starts_with(['{', '[']) {
-        let json = serde_json::Deserializer::from_str(text).into_iter();
-        let values: Vec<Value> = json.map_while(Result::ok).collect();
-        if !values.is_empty() {
-            return values;
-        }
-    }
-    yaml_value(text).into_iter().collect()
-}
-
-/// An object as it was written.
-struct RawObject<'a> {
-    value: &'a Value,
-    api_version: &'a str,
-    name: ObjectName,
-}
-
-/// Visits the objects of lists and watch events. `list` has the version and kind of the items of a
-/// typed list.
-fn walk<'a>(
-    value: &'a Value,
-    list: (&'a str, &'a str),
-    depth: usize,
-    each: &mut impl FnMut(&RawObject<'a>),
-) {
-    if depth > MAX_LIST_DEPTH {
-        return;
-    }
-    let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let api_version = text("apiVersion").unwrap_or(list.0);
-    let kind = text("kind").unwrap_or(list.1);
-    if let Some(items) = value.as_array().or_else(|| value.get("items")?.as_array()) {
-        let of_items = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
-        let list = of_items.map_or(("", ""), |kind| (api_version, kind));
-        return items.iter().for_each(|item| walk(item, list, depth + 1, each));
-    }
-    if let ("", Some(object)) = (kind, value.get("object")) {
-        return walk(object, ("", ""), depth + 1, each);
-    }
-    let known = ["Service", "EndpointSlice", "Endpoints", "ServiceCIDR"];
-    let Some(kind) = known.into_iter().find(|known| *known == kind) else { return };
-    let metadata = |field| value.get("metadata")?.get(field)?.as_str();
-    let namespace = match kind {
-        "ServiceCIDR" => "",
-        _ => metadata("namespace").filter(|text| !text.is_empty()).unwrap_or("default"),
-    };
-    let name = metadata("name").unwrap_or_default().to_owned();
-    each(&RawObject {
-        value,
-        api_version,
-        name: ObjectName { kind, namespace: namespace.to_owned(), name },
-    });
-}
-
-impl RawObject<'_> {
+impl WrittenObject<'_, Value> {
     fn annotation(&self, name: &str) -> Option<&str> {
         self.value.get("metadata")?.get("annotations")?.get(name)?.as_str()
     }
 
     fn check(&self) -> Vec<LintFinding> {
         let findings = match (self.api_version, self.name.kind) {
-            ("v1", "Service") => self.typed(|service: &Service| {
-                let of_spec = field_rules::of_service(service);
-                field_rules::of_annotations(&service.metadata).chain(of_spec).collect()
-            }),
+            ("v1", "Service") => self.typed(field_rules::of_service),
             ("discovery.k8s.io/v1", "EndpointSlice") => self.typed(field_rules::of_slice),
             ("v1", "Endpoints") => self.typed(|_: &Endpoints| {
                 vec![deprecated(
                     "Endpoints are deprecated since Kubernetes 1.33: use EndpointSlices",
                 )]
             }),
+            ("v1", "Node") => self.typed(field_rules::of_node),
             ("networking.k8s.io/v1", "ServiceCIDR") => self.typed(|_: &ServiceCIDR| Vec::new()),
             ("networking.k8s.io/v1beta1", "ServiceCIDR") => vec![deprecated(
                 "networking.k8s.io/v1beta1 is deprecated since Kubernetes 1.33: use \
@@ -173,7 +115,7 @@ impl RawObject<'_> {
         match read {
             Err(error) => {
                 let path = track.path().to_string();
-                vec![found(ProblemCode::InvalidObject, path, error.to_string())]
+                vec![LintFinding::new(ProblemCode::InvalidObject, error.to_string()).field(path)]
             }
             Ok(object) => {
                 let unknown = unknown.into_iter().map(unknown_field);
@@ -184,7 +126,7 @@ impl RawObject<'_> {
 }
 
 fn deprecated(what: &str) -> LintFinding {
-    found(ProblemCode::DeprecatedApi, "apiVersion", what)
+    LintFinding::new(ProblemCode::DeprecatedApi, what).field("apiVersion")
 }
 
 fn unknown_field(path: String) -> LintFinding {
@@ -193,7 +135,7 @@ fn unknown_field(path: String) -> LintFinding {
         Some(known) => format!("unknown field, did you mean {known:?}?"),
         None => "unknown field, which the API server rejects or drops".to_owned(),
     };
-    found(ProblemCode::UnknownField, path, what)
+    LintFinding::new(ProblemCode::UnknownField, what).field(path)
 }
 
 fn path_text(path: &serde_ignored::Path<'_>) -> String {

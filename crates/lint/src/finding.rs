@@ -3,6 +3,8 @@
 use rulegen_model::{ObjectName, ProblemCode, Source};
 use serde::Serialize;
 
+use crate::rule::{LintRule, rule};
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,15 +50,29 @@ pub struct LintFinding {
 }
 
 impl LintFinding {
-    /// A finding without place, object and field.
-    pub(crate) fn new(
-        code: ProblemCode,
-        severity: FindingSeverity,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        let (what, remedy) = (what.into(), remedy.into());
-        Self { code, severity, source: None, line: None, object: None, field: None, what, remedy }
+    /// A finding with the severity and remedy of its rule, without place, object and field.
+    pub(crate) fn new(code: ProblemCode, what: impl Into<String>) -> Self {
+        let LintRule { severity, remedy, .. } = rule(code);
+        Self {
+            code,
+            severity,
+            source: None,
+            line: None,
+            object: None,
+            field: None,
+            what: what.into(),
+            remedy: remedy.to_owned(),
+        }
+    }
+
+    /// Sets a more precise remedy than the rule's.
+    pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+
+    /// Lowers the severity, because here it is not a fault.
+    pub(crate) fn lowered_to_note(self) -> Self {
+        Self { severity: FindingSeverity::Note, ..self }
     }
 
     /// Sets the object.

@@ -7,7 +7,6 @@ use rulegen_model::{ObjectName, ProblemCode, Source};
 use crate::documents::LintDocument;
 use crate::finding::LintFinding;
 use crate::nearest::nearest;
-use crate::rule::rule;
 
 /// The annotation that ignores codes for one object.
 pub(crate) const ANNOTATION: &str = "rulegen/lint-ignore";
@@ -134,12 +133,11 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 fn unknown_code(word: &str) -> LintFinding {
     let names = ProblemCode::ALL.iter().map(|code| code.name());
-    let rule = rule(ProblemCode::UnknownCode);
     let what = match nearest(word, names) {
         Some(name) => format!("unknown code {word:?}, did you mean {name:?}?"),
         None => format!("unknown code {word:?}"),
     };
-    LintFinding::new(rule.code, rule.severity, what, rule.remedy)
+    LintFinding::new(ProblemCode::UnknownCode, what)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod documents;
 mod endpoints;
 mod ephemeral_ports;
 mod field_rules;
+mod field_values;
 mod fields;
 mod finding;
 mod ignores;
@@ -26,6 +27,7 @@ mod rule;
 mod service_size;
 mod services;
 mod source_ranges;
+mod written;
 
 pub use address_claims::frontend_conflict;
 pub use endpoints::unavailable;

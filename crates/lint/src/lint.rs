@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rulegen_config::ProxyConfig;
 use rulegen_model::{
     Host, IfEmpty, ObjectName, Objects, Problem, ProblemCode, Severity, Snapshot, Source,
-    read_manifest, snapshot,
+    node_problems, read_manifest, snapshot,
 };
 
 use crate::documents::{self, LintDocument};
@@ -16,14 +16,13 @@ use crate::lint_file::LintFile;
 use crate::object_index::locate;
 use crate::placeholders;
 use crate::references;
-use crate::rule::rule;
 use crate::services::ServiceIndex;
 
 /// All findings about files, ordered by file and line, without those that are ignored.
 pub fn lint(files: &[LintFile], config: &ProxyConfig) -> Vec<LintFinding> {
     let documents: Vec<LintDocument> = files.iter().flat_map(documents::of_file).collect();
     let (mut ignores, mut findings) = Ignores::of_comments(&documents);
-    let LintInput { objects, snapshot, problems, outside } = read(files, config);
+    let LintInput { objects, snapshot, problems, outside } = read(files, &documents, config);
     let invalid: HashSet<(Source, ObjectName)> = problems.iter().filter_map(invalid).collect();
     findings.extend(problems.into_iter().map(of_problem).chain(outside));
     findings.extend(ServiceIndex::of(&objects).findings(&objects, &snapshot, config));
@@ -53,7 +52,7 @@ struct LintInput {
     outside: Vec<LintFinding>,
 }
 
-fn read(files: &[LintFile], config: &ProxyConfig) -> LintInput {
+fn read(files: &[LintFile], documents: &[LintDocument], config: &ProxyConfig) -> LintInput {
     let (mut objects, mut problems) = (Objects::default(), Vec::new());
     for LintFile { name, content } in files {
         match content {
@@ -69,12 +68,13 @@ fn read(files: &[LintFile], config: &ProxyConfig) -> LintInput {
         let is_missing = |of: &Problem| of.code == Some(ProblemCode::ClusterIpMissing);
         let missing = found.into_iter().filter(is_missing);
         problems.extend(missing.map(|of| Problem { message: UNASSIGNED.to_owned(), ..of }));
-        placeholders::assign(&mut objects);
+        placeholders::assign(&mut objects, &placeholders::dual_stack(documents));
         (of_objects, found) = snapshot(&objects, &options, &Host::default());
     }
     // The snapshot has these too.
     found.retain(|problem| problem.code != Some(ProblemCode::ServiceTooLarge));
     problems.extend(found);
+    problems.extend(objects.nodes.iter().flat_map(node_problems));
     LintInput { objects, snapshot: of_objects, problems, outside }
 }
 
@@ -103,9 +103,8 @@ fn invalid(problem: &Problem) -> Option<(Source, ObjectName)> {
 fn of_problem(problem: Problem) -> LintFinding {
     let Problem { source, object, field, message, code, .. } = problem;
     // All problems of manifests have a code.
-    let rule = rule(code.unwrap_or(ProblemCode::InvalidDocument));
-    let finding = LintFinding::new(rule.code, rule.severity, message, rule.remedy);
-    LintFinding { source, object, field, ..finding }
+    let code = code.unwrap_or(ProblemCode::InvalidDocument);
+    LintFinding { source, object, field, ..LintFinding::new(code, message) }
 }
 
 /// Orders by file as given, then by line.
@@ -136,7 +135,8 @@ mod tests {
             name: n.to_string(),
             content: Ok(rest.split("\n>>>").next().unwrap_or_default().as_bytes().to_vec()),
         });
-        let LintInput { problems, .. } = read(&files.collect::<Vec<_>>(), &ProxyConfig::default());
+        let files: Vec<LintFile> = files.collect();
+        let LintInput { problems, .. } = read(&files, &[], &ProxyConfig::default());
         assert!(problems.len() > 20, "{problems:?}");
         let without: Vec<Problem> = problems.into_iter().filter(|of| of.code.is_none()).collect();
         assert_eq!(without, []);

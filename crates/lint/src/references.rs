@@ -8,7 +8,6 @@ use rulegen_model::{Kind, Metadata, ObjectName, Objects, ProblemCode, Sourced};
 use rulegen_net::{IpFamily, parse_address};
 
 use crate::finding::LintFinding;
-use crate::rule::rule;
 
 /// The name of an object of a kind with namespaces.
 pub(crate) fn object_name(kind: Kind, metadata: &Metadata) -> ObjectName {
@@ -23,9 +22,7 @@ fn finding<T>(
     field: &str,
     what: String,
 ) -> LintFinding {
-    let rule = rule(code);
-    let finding = LintFinding::new(code, rule.severity, what, rule.remedy);
-    finding.about(name).field(field).at(Some(&object.source))
+    LintFinding::new(code, what).about(name).field(field).at(Some(&object.source))
 }
 
 /// Slices of Services that do not exist. Nothing is known about an input without Services.

@@ -2,7 +2,7 @@
 
 use rulegen_model::ProblemCode;
 
-use crate::finding::{FindingSeverity, LintFinding};
+use crate::finding::FindingSeverity;
 
 /// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +15,6 @@ pub struct LintRule {
     pub about: &'static str,
     /// How to fix it.
     pub remedy: &'static str,
-}
-
-/// A finding about a field, with the severity and remedy of its rule.
-pub(crate) fn found(
-    code: ProblemCode,
-    field: impl Into<String>,
-    what: impl Into<String>,
-) -> LintFinding {
-    let rule = rule(code);
-    LintFinding::new(code, rule.severity, what, rule.remedy).field(field)
 }
 
 /// The meaning of a code.

@@ -8,7 +8,6 @@ use rulegen_model::{ProblemCode, Service};
 use rulegen_net::{IpFamily, parse_address, parse_network, special_use};
 
 use crate::finding::LintFinding;
-use crate::rule::rule;
 
 const FIELD: &str = "spec.loadBalancerSourceRanges";
 
@@ -50,12 +49,11 @@ fn of_family(ranges: &[IpNet], family: IpFamily) -> Option<LintFinding> {
             "remove the range of all {name} addresses to restrict clients, or the other {name} \
              ranges"
         );
-        return Some(LintFinding::new(code, rule(code).severity, what, remedy).field(FIELD));
+        return Some(LintFinding::new(code, what).remedy(remedy).field(FIELD));
     } else {
         return None;
     };
-    let rule = rule(code);
-    Some(LintFinding::new(code, rule.severity, what, rule.remedy).field(FIELD))
+    Some(LintFinding::new(code, what).field(FIELD))
 }
 
 /// Whether all addresses are unspecified, loopback, link-local, multicast or broadcast addresses.

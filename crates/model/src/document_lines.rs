@@ -46,11 +46,11 @@ impl DocumentLines {
         }
     }
 
-    /// The elements; none if this is not a list.
-    pub fn elements(&self) -> &[Self] {
+    /// The elements; `None` if this is not a list.
+    pub fn elements(&self) -> Option<&[Self]> {
         match &self.value {
-            LinedValue::List(elements) => elements,
-            _ => &[],
+            LinedValue::List(elements) => Some(elements),
+            _ => None,
         }
     }
 
@@ -60,7 +60,7 @@ impl DocumentLines {
         let mut at = self;
         for part in parts(field) {
             let next = match part.parse::<usize>() {
-                Ok(index) => at.elements().get(index),
+                Ok(index) => at.elements().and_then(|elements| elements.get(index)),
                 Err(_) => at.field(part),
             };
             match next {

@@ -55,7 +55,7 @@ pub use endpoint_slice::EndpointDetails;
 pub use external_ips::ExternalIps;
 pub use kind::{Kind, Object};
 pub use load_balancing::LoadBalancing;
-pub use manifest::{is_manifest, read_manifest, read_object};
+pub use manifest::{MAX_LIST_DEPTH, is_manifest, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
 pub use node_claims::{NodeClaims, TakenAddress};
 pub use object::{
@@ -71,7 +71,7 @@ pub use problem_code::ProblemCode;
 pub use select::{NotChosen, Selection, not_chosen, select};
 pub use service::Unproxied;
 pub use service_port::{ServicePort, TrafficPolicy};
-pub use snapshot::{Cluster, Snapshot, node_name, single_objects, snapshot};
+pub use snapshot::{Cluster, Snapshot, node_name, node_problems, single_objects, snapshot};
 pub use store::{Changes, NodeState, OtherNode, ServiceChange, Store, StoreEvent};
 pub use totals::ServiceTotals;
 pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};

@@ -94,7 +94,7 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
 const ITEMS_PER_TASK: usize = 512;
 
 /// Maximum nesting of lists; kubectl uses one level.
-const MAX_LIST_DEPTH: usize = 4;
+pub const MAX_LIST_DEPTH: usize = 4;
 
 struct Reader<'a> {
     source: Arc<Source>,

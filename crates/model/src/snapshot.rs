@@ -226,6 +226,12 @@ pub(crate) fn this_node(
     (node, problems)
 }
 
+/// The problems of a Node's addresses and pod networks.
+pub fn node_problems(node: &Sourced<NodeObject>) -> Vec<Problem> {
+    this_node(Some(&node.object), &SnapshotOptions::default(), &Host::default(), Some(&node.source))
+        .1
+}
+
 /// The networks of a ServiceCIDR.
 pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNet>, Vec<Problem>) {
     let mut problems = Vec::new();
