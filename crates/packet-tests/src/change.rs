@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use rulegen_model::{Kind, NodeObject, Object, Objects, SliceEndpoint, read_object};
+use rulegen_model::{Kind, NodeObject, Object, Objects, Service, SliceEndpoint, read_object};
 use rulegen_net::ServiceRef;
 use serde_json::{Map, Value};
 
@@ -184,12 +184,40 @@ fn patched(patch: &ServicePatch, objects: &mut Objects) -> Result<(), String> {
     merge(&mut value, &patch.merge);
     let edited =
         read_object(Kind::Service, &value.to_string()).map_err(|problem| problem.to_string())?;
-    let Object::Service(edited) = edited else { return Ok(()) };
+    let Object::Service(mut edited) = edited else { return Ok(()) };
+    drop_fields_of_old_type(service, &mut edited);
     if edited == *service {
         return Err(format!("changes nothing of Service {wanted} that affects rules"));
     }
     *service = edited;
     Ok(())
+}
+
+/// Drops what the new type of a Service does not have and the patch left as it was, as the API server
+/// does (`dropTypeDependentFields` and `PrepareForUpdate` of its Service strategy).
+fn drop_fields_of_old_type(before: &Service, after: &mut Service) {
+    let kind = after.spec.kind.as_deref().unwrap_or("ClusterIP").to_owned();
+    let (old, new) = (&before.spec, &mut after.spec);
+    let has_node_ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
+    let old_ports = old.ports.iter().map(|port| port.node_port);
+    if !has_node_ports && old_ports.eq(new.ports.iter().map(|port| port.node_port)) {
+        new.ports.iter_mut().for_each(|port| port.node_port = None);
+    }
+    let is_outside = has_node_ports || (kind == "ClusterIP" && !new.external_ips.is_empty());
+    if !is_outside && old.external_traffic_policy == new.external_traffic_policy {
+        new.external_traffic_policy = None;
+    }
+    let has_health_check =
+        kind == "LoadBalancer" && new.external_traffic_policy.as_deref() == Some("Local");
+    if !has_health_check && old.health_check_node_port == new.health_check_node_port {
+        new.health_check_node_port = None;
+    }
+    if kind == "ExternalName" && old.cluster_ips == new.cluster_ips {
+        (new.cluster_ip, new.cluster_ips, new.ip_families) = (None, Vec::new(), Vec::new());
+    }
+    if kind != "LoadBalancer" {
+        after.status.load_balancer.ingress.clear();
+    }
 }
 
 /// Applies a merge patch (RFC 7396).

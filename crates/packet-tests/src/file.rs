@@ -10,7 +10,7 @@ use crate::flexible::{ListOr, TextOr};
 
 /// Tests of what a cluster's Services do with packets, for `rulegen test`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a map with inputs and cases")]
 #[schemars(deny_unknown_fields)]
 pub struct TestFile {
     /// The cluster and the node.

@@ -18,8 +18,8 @@ use crate::node_rules::NodeRules;
 use crate::packet::{OUTSIDE, packets};
 use crate::problem::FileProblem;
 
-/// Makes tests of all frontends of a node: cluster IPs from the node and one of its pods, all others
-/// from outside and from one of its pods. What the modes do differently becomes one case for each.
+/// Makes tests of all frontends of a node: cluster IPs from the node, if the input has its Node, and
+/// one of its pods, all others from outside and from one of its pods. What the modes do differently becomes one case for each.
 ///
 /// # Errors
 /// The node is not known.
@@ -42,11 +42,14 @@ impl Generator<'_> {
         // The modes may leave out different Services, which are too large.
         let [iptables, _] = self.compiled;
         let pod = self.local_pod(family);
+        let node = &iptables.snapshot.node;
+        // The address of a node is only known from its Node object.
+        let is_known = !node.addresses(family).primary.is_loopback();
         let mut cases = Vec::new();
         for port in iptables.snapshot.service_ports(family) {
             for (frontend, kind) in port.frontends() {
                 let far = match kind {
-                    FrontendKind::ClusterIP => node_sender(&iptables.snapshot.node.name),
+                    FrontendKind::ClusterIP if is_known => node_sender(&node.name),
                     _ => TextOr::Text(OUTSIDE.to_owned()),
                 };
                 for from in pod.iter().cloned().chain([far]) {
