@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{Scratch, root, rulegen, stderr, stdout};
 
@@ -139,6 +139,31 @@ fn packet_tests_watch_runs_again_when_a_file_changes() {
     wait_for("test result: ok. 2 passed; 0 failed; 0 errors");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Each run writes to a file in a watched folder.
+#[test]
+fn packet_tests_watch_does_not_run_again_because_of_its_output() {
+    let scratch = Scratch::new("packet-tests-watch-output");
+    shop(&scratch);
+    scratch.write("a.yaml", PASSING);
+    let output = scratch.0.join("output");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rulegen"))
+        .args(["test", "--watch", "a.yaml"])
+        .current_dir(&scratch.0)
+        .stdout(fs::File::create(&output).unwrap())
+        .spawn()
+        .unwrap();
+    let runs = || fs::read_to_string(&output).unwrap().matches("test result: ok").count();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while runs() == 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A run takes less than a tenth of this.
+    std::thread::sleep(Duration::from_secs(3));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(runs(), 1);
 }
 
 #[test]
