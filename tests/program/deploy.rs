@@ -475,3 +475,37 @@ fn array(value: &Value) -> Vec<Value> {
 fn texts(value: &Value) -> Vec<String> {
     array(value).iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }
+
+/// A file of an excluded folder that the sources include, so that the image would not build.
+#[test]
+fn containerfile_context_has_the_files_that_the_sources_include() {
+    let ignored = read("Containerfile.dockerignore");
+    let lines: Vec<&str> = ignored.lines().collect();
+    let mut included = BTreeSet::new();
+    let mut folders = vec![root().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.ends_with("tests") || path.ends_with("tests.rs") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|of| of == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let docs = code.filter(|line| !line.contains("doc = "));
+                included.extend(docs.filter_map(|line| {
+                    let file = line.split("include_str!(\"").nth(1)?.split('"').next()?;
+                    Some(file.trim_start_matches("../").to_owned())
+                }));
+            }
+        }
+    }
+    assert!(included.contains("docs/test-file.schema.json"), "{included:?}");
+    for file in included {
+        let folder = file.split('/').next().unwrap();
+        let is_excluded = lines.contains(&folder) || lines.contains(&&*format!("{folder}/*"));
+        assert!(!is_excluded || lines.contains(&&*format!("!{file}")), "{file} is excluded");
+    }
+}
