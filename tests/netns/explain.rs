@@ -16,8 +16,8 @@ use crate::cluster::{NODE, config, objects};
 use crate::common::{has_all_rounds, root, rounds, stderr, stdout};
 use crate::namespace::Namespace;
 use crate::other_rules::{BRIDGED_SERVICE, other_rules};
-use crate::topology::{From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
-use crate::traffic::{Answer, Proto, serve};
+use crate::topology::{ELSEWHERE_IPS, From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
+use crate::traffic::{Answer, Proto, ask, ask_within, serve};
 
 #[test]
 fn explain_matches_packets_iptables() {
@@ -727,5 +727,230 @@ fn explain_hairpin_of_ipv6_by_setting_of_bridge_is_a_condition() {
         let end = &explained["ends"][0];
         let condition = if is_passed { json!("hairpin-off") } else { Value::Null };
         assert_eq!(end["conditions"][0]["code"], condition, "{end:#}");
+    }
+}
+
+/// A Service at `10.96.9.9:80` with one endpoint, and one at `10.96.9.8:80` without any.
+fn one_endpoint(lab: &Topology, endpoint: &str) -> String {
+    let service = |name: &str, ip: &str| {
+        json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name},
+            "spec": {"clusterIP": ip, "ports": [{"port": 80, "targetPort": POD_PORT}]}})
+    };
+    let slice = json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"name": "one-1", "labels": {"kubernetes.io/service-name": "one"}},
+        "addressType": "IPv4", "ports": [{"port": POD_PORT}],
+        "endpoints": [{"addresses": [endpoint], "nodeName": NODE}]});
+    let objects = [service("one", "10.96.9.9"), service("none", "10.96.9.8"), slice];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    lab.node.file("one.json", &list.to_string())
+}
+
+/// The outcome of the only end of a packet, the code of its cause, and those of its conditions.
+fn only_end(lab: &Topology, flags: &str, packet: &str) -> (String, Value, Vec<String>) {
+    let output = lab.node.rulegen(&format!("explain --live {flags} {packet} -o json"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let explained: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let [end] = explained["ends"].as_array().unwrap().as_slice() else { panic!("{explained:#}") };
+    let codes = end["conditions"].as_array().into_iter().flatten();
+    let codes = codes.map(|condition| condition["code"].as_str().unwrap().to_owned());
+    (end["outcome"].as_str().unwrap().to_owned(), end["cause"]["code"].clone(), codes.collect())
+}
+
+/// Runs a program that attaches an eBPF program, as long as it lives.
+struct AttachedProgram(std::process::Child);
+
+impl AttachedProgram {
+    fn new(node: &Namespace, program: &str, arguments: [&str; 2]) -> Self {
+        let mut child = std::process::Command::new("ip")
+            .args(["netns", "exec", &node.name, program])
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = child.stdout.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+        assert_eq!(line, "attached\n");
+        Self(child)
+    }
+}
+
+impl Drop for AttachedProgram {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What drops packets besides rules and routes is a condition, in both modes.
+#[test]
+fn explain_names_what_drops_packets_besides_rules_and_routes() {
+    let lab = Topology::new("explain-obstacles");
+    let bpf = lab.node.folder("bpf").join("bpf").to_str().unwrap().to_owned();
+    let source = root().join("tests/netns/bpf.c");
+    lab.node.run(&format!("cc -o {bpf} {}", source.display()));
+    let file = one_endpoint(&lab, ELSEWHERE_IPS[0]);
+    let service: SocketAddr = "10.96.9.9:80".parse().unwrap();
+    let packet = format!("--from 192.168.50.254 --to {service} --interface eth0");
+    let drops = "protocol ip bpf da bytecode '1,6 0 0 2,'";
+    for mode in ["iptables", "nftables"] {
+        let flags = format!(
+            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
+        );
+        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        let end = || only_end(&lab, &flags, &packet);
+        let always = ("endpoint".to_owned(), Value::Null, vec![]);
+        let answer = || lab.ask(From::Outside, Proto::Tcp, service);
+        for (add, remove, code) in [
+            (
+                format!("tc qdisc add dev eth0 clsact; tc filter add dev eth0 ingress {drops}"),
+                "tc qdisc del dev eth0 clsact",
+                "tc-filter",
+            ),
+            (
+                format!("tc qdisc add dev eth1 clsact; tc filter add dev eth1 egress {drops}"),
+                "tc qdisc del dev eth1 clsact",
+                "tc-filter",
+            ),
+            (
+                "tc qdisc add dev eth1 root tbf rate 8bit burst 1 latency 1ms".to_owned(),
+                "tc qdisc del dev eth1 root",
+                "qdisc",
+            ),
+            (
+                "ip xfrm policy add src 0.0.0.0/0 dst 10.244.2.6/32 dir fwd action block"
+                    .to_owned(),
+                "ip xfrm policy flush",
+                "ipsec",
+            ),
+        ] {
+            assert_eq!(end(), always, "{mode}: before {add}");
+            lab.node.run(&add);
+            assert_eq!(answer(), Answer::Silence, "{mode}: {add}");
+            assert_eq!(end(), ("endpoint".to_owned(), Value::Null, vec![code.to_owned()]), "{add}");
+            lab.node.run(remove);
+        }
+        for (kind, interface, code) in [
+            ("xdp", "eth0", "xdp"),
+            ("tcx-ingress", "eth0", "tc-filter"),
+            ("tcx-egress", "eth1", "tc-filter"),
+        ] {
+            let attached = AttachedProgram::new(&lab.node, &bpf, [kind, interface]);
+            assert_eq!(answer(), Answer::Silence, "{mode}: {kind}");
+            assert_eq!(
+                end(),
+                ("endpoint".to_owned(), Value::Null, vec![code.to_owned()]),
+                "{kind}"
+            );
+            drop(attached);
+        }
+        assert_eq!(end(), always, "{mode}");
+        assert!(matches!(answer(), Answer::From { .. }), "{mode}");
+        // Its ports choose the next hop; the client does not forward.
+        lab.node.run(
+            "sysctl -qw net.ipv4.fib_multipath_hash_policy=1; \
+             ip route replace 10.244.2.0/24 nexthop via 10.0.9.2 nexthop via 192.168.50.254",
+        );
+        let answers: Vec<Answer> = (0..16).map(|_| answer()).collect();
+        assert!(answers.contains(&Answer::Silence), "{mode}: {answers:?}");
+        assert!(answers.iter().any(|of| matches!(of, Answer::From { .. })), "{mode}: {answers:?}");
+        assert_eq!(end().2, ["multipath"], "{mode}");
+        lab.node.run("ip route replace 10.244.2.0/24 via 10.0.9.2");
+        lab.node.run("ip neigh replace 10.0.9.2 dev eth1 nud failed");
+        assert_eq!(end().2, ["no-neighbour"], "{mode}");
+        assert!(matches!(answer(), Answer::From { .. }), "{mode}: it is found again");
+        assert_eq!(end(), always, "{mode}");
+        lab.elsewhere.run("ip link set eth0 down");
+        assert_eq!(answer(), Answer::Silence, "{mode}");
+        assert_eq!(end(), ("dropped".to_owned(), json!("no-carrier"), vec![]), "{mode}");
+        lab.elsewhere.run("ip link set eth0 up; ip route add default via 10.0.9.1");
+        lab.node.rulegen("cleanup");
+    }
+}
+
+/// A rejected client gets no error if the kernel limits their rate, or has no route back.
+#[test]
+fn explain_rejected_packet_without_an_error_has_a_condition() {
+    let lab = Topology::new("explain-errors");
+    let file = one_endpoint(&lab, ELSEWHERE_IPS[0]);
+    let service: SocketAddr = "10.96.9.8:80".parse().unwrap();
+    let packet = format!("--from 198.18.0.1 --to {service} --interface eth0");
+    for mode in ["iptables", "nftables"] {
+        let flags = format!(
+            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
+        );
+        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        let end = || only_end(&lab, &flags, &packet);
+        let answer = || lab.ask(From::OutsideInRange, Proto::Tcp, service);
+        assert_eq!(end(), ("rejected".to_owned(), Value::Null, vec![]), "{mode}");
+        assert_eq!(answer(), Answer::Refused, "{mode}");
+
+        lab.node.run("sysctl -qw net.ipv4.icmp_ratemask=6168 net.ipv4.icmp_ratelimit=100000");
+        let answers: Vec<Answer> = (0..12).map(|_| answer()).collect();
+        assert!(answers.contains(&Answer::Silence), "{mode}: {answers:?}");
+        assert_eq!(end().2, ["icmp-rate-limit"], "{mode}");
+        lab.node.run("sysctl -qw net.ipv4.icmp_ratemask=0 net.ipv4.icmp_ratelimit=0");
+
+        lab.node.run("ip route add unreachable 198.18.0.0/15");
+        assert_eq!(answer(), Answer::Silence, "{mode}");
+        assert_eq!(end().2, ["no-route"], "{mode}");
+        lab.node.run("ip route del unreachable 198.18.0.0/15");
+        lab.node.rulegen("cleanup");
+    }
+}
+
+/// Two pods behind one port of the bridge need its hairpin mode, like one that reaches itself.
+#[test]
+fn explain_hairpin_of_two_pods_behind_one_bridge_port_matches_packets() {
+    let lab = Topology::new("explain-two-pods");
+    let [switch, client, server] =
+        ["switch", "client", "server"].map(|role| Namespace::new(&format!("two-pods-{role}")));
+    lab.veth("veth4", &switch, "up");
+    lab.node.run("ip link set veth4 master cni0; ip addr add 10.244.1.129/25 dev cni0");
+    switch.run("ip link add br0 type bridge; ip link set br0 up; ip link set up master br0");
+    for (pod, ip) in [(&client, "10.244.1.140"), (&server, "10.244.1.141")] {
+        let port = if ip.ends_with('0') { "port0" } else { "port1" };
+        let name = &pod.name;
+        switch.run(&format!(
+            "ip link add {port} type veth peer name eth0 netns {name}; \
+             ip link set {port} master br0 up"
+        ));
+        pod.run(&format!(
+            "ip link set eth0 up; ip addr add {ip}/32 dev eth0; ip route add 10.244.1.1 dev eth0; \
+             ip route add default via 10.244.1.1"
+        ));
+    }
+    serve(&server, "10.244.1.141:8080".parse().unwrap());
+    let file = one_endpoint(&lab, "10.244.1.141");
+    let service: SocketAddr = "10.96.9.9:80".parse().unwrap();
+    let from: IpAddr = "10.244.1.140".parse().unwrap();
+    let packet = format!("--from {from} --to {service} --interface cni0");
+    let patience = std::time::Duration::from_secs(10);
+    for mode in ["iptables", "nftables"] {
+        let flags = format!(
+            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
+        );
+        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        let end = || only_end(&lab, &flags, &packet);
+        lab.node.run("bridge link set dev veth4 hairpin on");
+        let answer = ask_within(patience, &client, Proto::Tcp, from, service);
+        assert!(matches!(answer, Answer::From { .. }), "{mode}: {answer:?}");
+        assert_eq!(end(), ("endpoint".to_owned(), Value::Null, vec![]), "{mode}");
+        lab.node.run("bridge link set dev veth4 hairpin off");
+        let answer = ask(&client, Proto::Tcp, from, service);
+        assert_eq!(answer, Answer::Silence, "{mode}");
+        assert_eq!(end(), ("dropped".to_owned(), json!("hairpin-off"), vec![]), "{mode}");
+        // Without entries of the forwarding table it is not known behind which port they are.
+        lab.node.run("ip link set veth4 type bridge_slave fdb_flush; ip neigh flush dev cni0");
+        assert_eq!(
+            end(),
+            ("endpoint".to_owned(), Value::Null, vec!["hairpin-off".to_owned()]),
+            "{mode}"
+        );
+        lab.node.rulegen("cleanup");
     }
 }

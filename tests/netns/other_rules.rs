@@ -76,6 +76,10 @@ enum HostFault {
     ReversePath,
     /// Packets of clients outside are not forwarded.
     ForwardingOff,
+    /// A tc filter drops what clients outside send.
+    TcFilter,
+    /// The route to the other node has a second next hop, which drops packets.
+    Multipath,
 }
 
 /// Conditions that depend on the address of the packet, its ports, interfaces and connection.
@@ -146,6 +150,8 @@ pub(crate) fn other_rules() -> impl Strategy<Value = OtherRules> {
         1 => Just(HostFault::ServicesUnreachable),
         1 => Just(HostFault::ReversePath),
         1 => Just(HostFault::ForwardingOff),
+        1 => Just(HostFault::TcFilter),
+        1 => Just(HostFault::Multipath),
     ];
     let hairpin = select(vec![Some(false), Some(false), Some(true), None]);
     (nftables, iptables, untracked, host, hairpin).prop_map(
@@ -412,6 +418,13 @@ impl HostFault {
                 "sysctl -qw net.ipv4.conf.eth0.rp_filter=1; ip route add 198.18.0.0/15 via 10.0.9.2"
             }
             Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=0",
+            Self::TcFilter => {
+                "tc qdisc add dev eth0 clsact; \
+                 tc filter add dev eth0 ingress protocol ip bpf da bytecode '1,6 0 0 2,'"
+            }
+            Self::Multipath => {
+                "ip route replace 10.244.2.0/24 nexthop via 10.0.9.2 nexthop via 192.168.50.254"
+            }
         }
     }
 
@@ -428,6 +441,8 @@ impl HostFault {
                 "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del 198.18.0.0/15"
             }
             Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=1",
+            Self::TcFilter => "tc qdisc del dev eth0 clsact",
+            Self::Multipath => "ip route replace 10.244.2.0/24 via 10.0.9.2",
         }
     }
 }

@@ -8,7 +8,7 @@ use rulegen_model::{Availability, NotChosen, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
-use crate::explain::network::RouteFailure;
+use crate::explain::network::{Obstacle, RouteFailure};
 use crate::explain::no_address::{NoPort, ServiceState};
 use crate::explain::outcome::Outcome;
 
@@ -222,8 +222,9 @@ pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str)
 }
 
 /// The condition of rules that were not read from a kernel.
-pub(crate) const UNKNOWN_HOST: &str = "another table, a route, rp_filter or a bridge port without \
-                                       hairpin changes that (not followed here)";
+pub(crate) const UNKNOWN_HOST: &str = "the rest of the host changes that: other tables, routes, \
+                                       rp_filter, bridges, tc, XDP, a full conntrack table (not \
+                                       followed here)";
 
 /// What a chain of another table may do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -263,6 +264,88 @@ pub(crate) fn other_rule(place: &str, rule: &str) -> String {
 /// The condition of routes and settings.
 pub(crate) const HOST_NETWORK: &str = "the host's routes or rp_filter stop it";
 
+/// The condition of something on the way of a packet, or of an error about it.
+pub(crate) fn obstacle(obstacle: &Obstacle, packet: &str) -> (Code, String) {
+    match obstacle {
+        Obstacle::Xdp(on) => {
+            (Code::Xdp, format!("an XDP program on {} drops or changes {packet}", some(on)))
+        }
+        Obstacle::Filters(on) => {
+            (Code::TcFilter, format!("a tc filter on {} drops or changes {packet}", some(on)))
+        }
+        Obstacle::UnlistedFilters => (
+            Code::TcFilter,
+            format!(
+                "a tc program drops or changes {packet} (this process may not list them: bpf(2) \
+                 and rtnetlink need CAP_NET_ADMIN)"
+            ),
+        ),
+        Obstacle::Shapers { interfaces, kinds } => (
+            Code::Qdisc,
+            format!(
+                "the queueing discipline {} on {} drops {packet}",
+                some(kinds),
+                some(interfaces)
+            ),
+        ),
+        Obstacle::NoCarrier(interface) => {
+            (Code::NoCarrier, format!("interface {interface} has no carrier"))
+        }
+        Obstacle::Tunnel(interface) => (
+            Code::Tunnel,
+            format!("the packet into which tunnel {interface} puts {packet} is stopped"),
+        ),
+        Obstacle::Encapsulation(to) => (
+            Code::Tunnel,
+            format!("the packet into which the route to {to} puts {packet} is stopped"),
+        ),
+        Obstacle::Master { interface, master } => (
+            Code::MasterDevice,
+            format!("{master}, to which {interface} belongs, drops or changes {packet}"),
+        ),
+        Obstacle::NextHops { to, interfaces } => (
+            Code::Multipath,
+            format!(
+                "the next hop that is chosen for {packet} does not deliver it: the route to {to} \
+                 has several ({})",
+                interfaces.join(", ")
+            ),
+        ),
+        Obstacle::NoNeighbour { ip, interface } => (
+            Code::NoNeighbour,
+            format!("{ip} on {interface} still cannot be found (failed neighbour entry)"),
+        ),
+        Obstacle::Ipsec => {
+            (Code::Ipsec, format!("an IPsec policy drops or encrypts {packet} (ip xfrm policy)"))
+        }
+        Obstacle::FullTable { count, max } => (
+            Code::ConntrackFull,
+            format!("the conntrack table is full: it has {count} of at most {max} entries"),
+        ),
+        Obstacle::ErrorRate(setting) => {
+            (Code::IcmpRateLimit, format!("the rate limit of ICMP errors is reached ({setting})"))
+        }
+    }
+}
+
+/// At most three names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut all: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    if names.len() > SHOWN {
+        all.push("others");
+    }
+    match all.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => all.concat(),
+    }
+}
+
+/// The condition of an error that cannot be sent to the client.
+pub(crate) fn no_way_back(client: IpAddr) -> String {
+    format!("the error does not reach {client}: this node has no route back to it")
+}
+
 /// A rule or policy of another table refuses the packet.
 pub(crate) fn refused_by_table(table: &str, hit: &str, outcome: Outcome) -> String {
     let verb = if outcome == Outcome::Rejected { "rejects" } else { "drops" };
@@ -297,13 +380,17 @@ pub(crate) fn not_routed(
         RouteFailure::Martian => (
             Code::Martian,
             format!(
-                "the kernel does not accept its source or the destination {to} there (martian)"
+                "the kernel does not accept its source or the destination {to} there (a martian \
+                 address, or a blackhole route)"
             ),
         ),
         RouteFailure::ForwardingOff => (
             Code::ForwardingOff,
             format!("this node does not forward packets that come in through {interface}"),
         ),
+        RouteFailure::Ipv6Disabled => {
+            (Code::Ipv6Disabled, format!("IPv6 is off on {interface} (disable_ipv6)"))
+        }
         RouteFailure::LinkLocalSource => {
             (Code::NoRoute, "packets from a link-local address are not forwarded (IPv6)".to_owned())
         }
@@ -449,10 +536,34 @@ pub enum Code {
     Martian,
     /// Packets from the interface are not forwarded.
     ForwardingOff,
+    /// The input interface does not accept IPv6 packets.
+    Ipv6Disabled,
     /// A bridge does not return a packet through the port that it came from.
     HairpinOff,
     /// Routes and settings of the host may change the end.
     HostNetwork,
+    /// An XDP program may drop or change the packet.
+    Xdp,
+    /// A filter or program of traffic control may drop or change the packet.
+    TcFilter,
+    /// A queueing discipline that shapes traffic may drop the packet.
+    Qdisc,
+    /// The output interface has no carrier.
+    NoCarrier,
+    /// The packet is put into another one, which is not followed.
+    Tunnel,
+    /// An interface belongs to a VRF or a switch, which is not followed.
+    MasterDevice,
+    /// The route has several next hops.
+    Multipath,
+    /// The next hop did not answer lately.
+    NoNeighbour,
+    /// An IPsec policy may drop or encrypt the packet.
+    Ipsec,
+    /// The conntrack table is full, or nearly so.
+    ConntrackFull,
+    /// The kernel limits the rate of ICMP errors.
+    IcmpRateLimit,
     /// Nothing is known about the host, which may change the end.
     UnknownHost,
     /// The Service has several ports, and none was named.
@@ -521,8 +632,20 @@ impl Code {
             Code::ReversePath => "reverse-path",
             Code::Martian => "martian",
             Code::ForwardingOff => "forwarding-off",
+            Code::Ipv6Disabled => "ipv6-disabled",
             Code::HairpinOff => "hairpin-off",
             Code::HostNetwork => "host-network",
+            Code::Xdp => "xdp",
+            Code::TcFilter => "tc-filter",
+            Code::Qdisc => "qdisc",
+            Code::NoCarrier => "no-carrier",
+            Code::Tunnel => "tunnel",
+            Code::MasterDevice => "master-device",
+            Code::Multipath => "multipath",
+            Code::NoNeighbour => "no-neighbour",
+            Code::Ipsec => "ipsec",
+            Code::ConntrackFull => "conntrack-full",
+            Code::IcmpRateLimit => "icmp-rate-limit",
             Code::UnknownHost => "unknown-host",
             Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",

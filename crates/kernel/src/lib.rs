@@ -3,11 +3,15 @@
 //! Works on the network namespace of the process. Knows rulesets, but not Services.
 
 pub mod addresses;
+mod bpf;
 pub mod conntrack;
+pub mod interfaces;
+pub mod ipsec;
 pub mod iptables;
 mod libraries;
 mod netlink;
 pub mod nftables;
 pub mod routes;
+mod rtnetlink;
 
 pub use libraries::{LIBRARIES, Library};

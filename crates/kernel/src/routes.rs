@@ -5,18 +5,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    socket,
-};
-use rulegen_net::Protocol;
+use rulegen_net::{IpFamily, Protocol};
 
 use crate::netlink::attribute;
+use crate::rtnetlink::{ERROR, HEADER, Message, RouteSocket};
 
 /// A packet to route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +32,28 @@ pub struct RouteRequest<'a> {
 /// The routing decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// To another host or a pod, through this interface.
-    Out(String),
+    /// To another host or a pod, through an interface.
+    Out(OutRoute),
     /// To this host.
     Local,
     /// To several receivers.
     Several,
     /// Not at all.
     None(RouteError),
+}
+
+/// A route to another host or a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutRoute {
+    /// The interface.
+    pub interface: String,
+    /// The gateway; without one the destination is reached directly.
+    pub gateway: Option<IpAddr>,
+    /// The interfaces of all next hops, if there are several. A hash of the packet chooses, into
+    /// which its ports and its flow label may go (fib_multipath_hash_policy).
+    pub multipath: Vec<String>,
+    /// Whether the route puts packets into others (lightweight tunnels such as seg6 and MPLS).
+    pub encapsulates: bool,
 }
 
 /// Why the kernel does not route a packet.
@@ -75,25 +84,41 @@ impl From<Errno> for RouteError {
     }
 }
 
+/// A neighbour: a host or pod that is reached directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Whether it did not answer the last attempts to find it.
+    pub is_failed: bool,
+    /// Its hardware address.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What the rules of policy routing depend on, besides addresses and interfaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleSelectors {
+    /// The mark.
+    pub mark: bool,
+    /// The protocol or the destination port.
+    pub to_port: bool,
+    /// The user of the sending process.
+    pub user: bool,
+    /// The source port, the type of service, the flow label, or a tunnel's ID.
+    pub others: bool,
+}
+
 /// A socket for routing decisions of the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Routes {
-    socket: OwnedFd,
-    sequence: u32,
+    socket: RouteSocket,
 }
 
-// RTM_* and NLM_F_* of linux/rtnetlink.h and linux/netlink.h.
+// RTM_* of linux/rtnetlink.h.
 const GET_ROUTE: u16 = 26;
+const GET_NEIGHBOUR: u16 = 30;
 const NEW_RULE: u16 = 32;
 const GET_RULE: u16 = 34;
-const REQUEST: u16 = 1;
-const INTERRUPTED: u16 = 0x10;
-const DUMP: u16 = 0x300;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
 
-/// Length of struct nlmsghdr, and of struct rtmsg and struct fib_rule_hdr.
-const HEADER: usize = 16;
+/// Length of struct rtmsg, struct fib_rule_hdr and struct ndmsg.
 const BODY: usize = 12;
 
 impl Routes {
@@ -102,12 +127,7 @@ impl Routes {
     /// # Errors
     /// The socket cannot be opened.
     pub fn open() -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let protocol = SockProtocol::NetlinkRoute;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-        let anybody = 0;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(anybody, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket: RouteSocket::open()? })
     }
 
     /// The routing decision for a packet; `None` if the input interface does not exist.
@@ -120,66 +140,49 @@ impl Routes {
             Some(Ok(index)) => Some(index),
             None => None,
         };
-        self.request(GET_ROUTE, REQUEST, &route_request(query, index))?;
-        let mut buffer = vec![0; 1 << 14];
-        loop {
-            let received = self.receive(&mut buffer)?;
-            let mut messages = answers(received, self.sequence);
-            if let Some(message) = messages.next() {
-                return decode(&message).map(Some).ok_or_else(not_understood);
-            }
+        let decision = route_request(query, index, Answer::Decision);
+        let found = self.socket.ask(GET_ROUTE, &decision, decode)?;
+        let mut route = found.ok_or_else(not_understood)?;
+        if let Route::Out(out) = &mut route {
+            let entry = route_request(query, index, Answer::Entry);
+            let whole = |message: &Message<'_>| out_of_entry(message, out.clone());
+            *out = self.socket.ask(GET_ROUTE, &entry, whole)?;
         }
+        Ok(Some(route))
     }
 
-    /// Whether a rule of policy routing depends on the mark of a packet.
+    /// What the rules of policy routing depend on.
     ///
     /// # Errors
     /// The kernel does not answer, refuses, or the rules changed meanwhile.
-    pub fn depend_on_marks(&mut self, is_ipv6: bool) -> io::Result<bool> {
+    pub fn selectors(&mut self, family: IpFamily) -> io::Result<RuleSelectors> {
         let mut body = [0; BODY];
         if let Some(first) = body.first_mut() {
-            *first = family(is_ipv6);
+            *first = number(family);
         }
-        self.request(GET_RULE, REQUEST | DUMP, &body)?;
-        let mut depend = false;
-        let mut buffer = vec![0; 1 << 15];
-        loop {
-            let received = self.receive(&mut buffer)?;
-            for message in answers(received, self.sequence) {
-                match rule_of_dump(&message)? {
-                    RuleOfDump::Rule { reads_mark } => depend |= reads_mark,
-                    RuleOfDump::End => return Ok(depend),
-                }
-            }
-        }
+        let mut all = RuleSelectors::default();
+        self.socket.dump(GET_RULE, &body, |message| all = all.and(selectors(message)))?;
+        Ok(all)
     }
 
-    fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
-        let mut message = Vec::with_capacity(HEADER + body.len());
-        message.extend(length.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
-        message.extend(self.sequence.to_ne_bytes());
-        message.extend(0_u32.to_ne_bytes());
-        message.extend(body);
-        send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        Ok(())
+    /// What the kernel knows about a neighbour; `None` if it has no entry.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn neighbour(&mut self, interface: &str, ip: IpAddr) -> io::Result<Option<Neighbour>> {
+        let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
+        self.socket.ask(GET_NEIGHBOUR, &neighbour_request(index, ip), decode_neighbour)
     }
+}
 
-    /// Receives messages. The kernel answers before `send` returns.
-    fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-        const PATIENCE: u16 = 5_000;
-        let ready = poll(
-            &mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)],
-            PollTimeout::from(PATIENCE),
-        )?;
-        if ready == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
+impl RuleSelectors {
+    fn and(self, other: Self) -> Self {
+        Self {
+            mark: self.mark || other.mark,
+            to_port: self.to_port || other.to_port,
+            user: self.user || other.user,
+            others: self.others || other.others,
         }
-        let length = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?;
-        Ok(buffer.get(..length).unwrap_or_default())
     }
 }
 
@@ -188,114 +191,125 @@ fn not_understood() -> io::Error {
 }
 
 /// AF_INET and AF_INET6.
-fn family(is_ipv6: bool) -> u8 {
-    if is_ipv6 { 10 } else { 2 }
+fn number(family: IpFamily) -> u8 {
+    match family {
+        IpFamily::Ipv4 => 2,
+        IpFamily::Ipv6 => 10,
+    }
+}
+
+fn bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(value.len() + 4).unwrap_or_default();
+    body.extend(length.to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// What the kernel shows of a route.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// The decision for the packet.
+    Decision,
+    /// The entry of the routing table, with all next hops (RTM_F_FIB_MATCH, `fibmatch` of ip(8)).
+    Entry,
 }
 
 /// struct rtmsg and its attributes (RTA_*).
-fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>) -> Vec<u8> {
+fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>, answer: Answer) -> Vec<u8> {
     const TO: u16 = 1;
     const FROM: u16 = 2;
     const INPUT: u16 = 3;
     const MARK: u16 = 16;
     const PROTOCOL: u16 = 27;
     const TO_PORT: u16 = 29;
-    let bytes = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
     let bits: u8 = if query.to.is_ipv6() { 128 } else { 32 };
-    let mut body = vec![family(query.to.is_ipv6()), bits, bits];
-    body.resize(BODY, 0);
-    let mut put = |kind: u16, value: &[u8]| {
-        let length = u16::try_from(value.len() + 4).unwrap_or_default();
-        body.extend(length.to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
-        body.resize(body.len().next_multiple_of(4), 0);
+    let from_bits = if query.from.is_unspecified() { 0 } else { bits };
+    let flags: u32 = match answer {
+        Answer::Decision => 0,
+        Answer::Entry => 0x2000,
     };
-    put(TO, &bytes(query.to));
-    put(FROM, &bytes(query.from));
+    let mut body = vec![number(IpFamily::of(query.to)), bits, from_bits, 0, 0, 0, 0, 0];
+    body.extend(flags.to_ne_bytes());
+    put(&mut body, TO, &bytes(query.to));
+    if from_bits != 0 {
+        put(&mut body, FROM, &bytes(query.from));
+    }
     if let Some(index) = in_interface {
-        put(INPUT, &index.to_ne_bytes());
+        put(&mut body, INPUT, &index.to_ne_bytes());
     }
     if query.mark != 0 {
-        put(MARK, &query.mark.to_ne_bytes());
+        put(&mut body, MARK, &query.mark.to_ne_bytes());
     }
     if let Some((protocol @ (Protocol::Tcp | Protocol::Udp), port)) = query.to_port {
-        put(PROTOCOL, &[protocol.number()]);
-        put(TO_PORT, &port.to_be_bytes());
+        put(&mut body, PROTOCOL, &[protocol.number()]);
+        put(&mut body, TO_PORT, &port.to_be_bytes());
     }
     body
 }
 
-/// A message with the fields of its header.
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    bytes: &'a [u8],
+/// struct ndmsg and its address (NDA_DST).
+fn neighbour_request(interface: u32, ip: IpAddr) -> Vec<u8> {
+    const DESTINATION: u16 = 1;
+    let mut body = vec![number(IpFamily::of(ip)), 0, 0, 0];
+    body.extend(interface.to_ne_bytes());
+    body.extend([0; 4]);
+    put(&mut body, DESTINATION, &bytes(ip));
+    body
 }
 
-/// The messages that answer the request with this sequence number. An answer to an earlier request
-/// may come after its timeout.
-fn answers(bytes: &[u8], sequence: u32) -> impl Iterator<Item = Message<'_>> {
-    let mut rest = bytes;
-    let messages = std::iter::from_fn(move || {
-        let (message, behind) = next(rest)?;
-        rest = behind;
-        Some(message)
-    });
-    messages.filter(move |message| message.sequence == sequence)
-}
-
-/// The first message, and the rest.
-fn next(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
-    let (header, _) = bytes.split_first_chunk::<HEADER>()?;
-    let [a, b, c, d, kind_a, kind_b, flags_a, flags_b, e, f, g, h, ..] = *header;
-    let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
-    let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
-    let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    let message = Message {
-        kind: u16::from_ne_bytes([kind_a, kind_b]),
-        flags: u16::from_ne_bytes([flags_a, flags_b]),
-        sequence: u32::from_ne_bytes([e, f, g, h]),
-        bytes: message,
-    };
-    Some((message, rest))
-}
-
-impl Message<'_> {
-    /// The error of a message of type ERROR or DONE; `None` if there is none.
-    fn errno(&self) -> Option<Errno> {
-        let code = self.bytes.get(HEADER..HEADER + 4)?.try_into().ok()?;
-        let code = i32::from_ne_bytes(code);
-        (code != 0).then(|| Errno::from_raw(code.saturating_neg()))
+/// struct ndmsg with NDA_LLADDR, and NUD_FAILED of linux/neighbour.h. An entry that does not exist is
+/// an error.
+fn decode_neighbour(message: &Message<'_>) -> Option<Neighbour> {
+    const FAILED: u16 = 0x20;
+    const HARDWARE_ADDRESS: u16 = 2;
+    /// Offset of ndm_state.
+    const STATE: usize = HEADER + 8;
+    if message.kind == ERROR {
+        return None;
     }
+    let state = message.bytes.get(STATE..STATE + 2)?.try_into().ok()?;
+    let mac = attribute::find_behind(message.bytes, HEADER + BODY, HARDWARE_ADDRESS);
+    Some(Neighbour {
+        is_failed: u16::from_ne_bytes(state) & FAILED != 0,
+        mac: mac.and_then(|mac| mac.try_into().ok()),
+    })
 }
 
-/// A message of a dump of the rules of policy routing.
-#[derive(Debug, PartialEq)]
-enum RuleOfDump {
-    Rule { reads_mark: bool },
-    End,
-}
-
-fn rule_of_dump(message: &Message<'_>) -> io::Result<RuleOfDump> {
-    // FRA_FWMARK of linux/fib_rules.h.
+/// A rule of a dump.
+fn selectors(message: &Message<'_>) -> RuleSelectors {
+    // FRA_* of linux/fib_rules.h.
     const MARK: u16 = 10;
-    if message.flags & INTERRUPTED != 0 {
-        return Err(io::ErrorKind::Interrupted.into());
+    const TUNNEL: u16 = 12;
+    const USERS: u16 = 20;
+    const PROTOCOL: u16 = 22;
+    const FROM_PORTS: u16 = 23;
+    const TO_PORTS: u16 = 24;
+    const DSCP: u16 = 25;
+    const FLOW_LABEL: u16 = 26;
+    /// Offset of tos in struct fib_rule_hdr.
+    const TOS: usize = HEADER + 3;
+    if message.kind != NEW_RULE {
+        return RuleSelectors::default();
     }
-    match (message.kind, message.errno()) {
-        (NEW_RULE, _) => {
-            let mark = attribute::find_behind(message.bytes, HEADER + BODY, MARK);
-            Ok(RuleOfDump::Rule { reads_mark: mark.is_some() })
-        }
-        // A kernel without policy routing, or without it for this family.
-        (ERROR | DONE, None | Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => Ok(RuleOfDump::End),
-        (ERROR | DONE, Some(errno)) => Err(errno.into()),
-        _ => Err(not_understood()),
+    let has = |kinds: &[u16]| {
+        kinds
+            .iter()
+            .any(|kind| attribute::find_behind(message.bytes, HEADER + BODY, *kind).is_some())
+    };
+    let has_tos = message.bytes.get(TOS).is_some_and(|tos| *tos != 0);
+    RuleSelectors {
+        mark: has(&[MARK]),
+        to_port: has(&[PROTOCOL, TO_PORTS]),
+        user: has(&[USERS]),
+        others: has_tos || has(&[TUNNEL, FROM_PORTS, DSCP, FLOW_LABEL]),
     }
 }
 
@@ -306,14 +320,15 @@ fn decode(message: &Message<'_>) -> Option<Route> {
     if message.kind == ERROR {
         return message.errno().map(|errno| Route::None(errno.into()));
     }
-    let message = message.bytes;
+    let bytes = message.bytes;
     // RTN_*.
-    Some(match *message.get(TYPE)? {
-        1 => {
-            let index = attribute::find_behind(message, HEADER + BODY, OUTPUT)?;
-            let index = u32::from_ne_bytes(index.try_into().ok()?);
-            Route::Out(if_indextoname(index).ok()?.to_string_lossy().into_owned())
-        }
+    Some(match *bytes.get(TYPE)? {
+        1 => Route::Out(OutRoute {
+            interface: interface(attribute::find_behind(bytes, HEADER + BODY, OUTPUT)?)?,
+            gateway: gateway(bytes),
+            multipath: Vec::new(),
+            encapsulates: false,
+        }),
         2 => Route::Local,
         3..=5 => Route::Several,
         6 => Route::None(Errno::EINVAL.into()),
@@ -322,9 +337,57 @@ fn decode(message: &Message<'_>) -> Option<Route> {
     })
 }
 
+fn interface(index: &[u8]) -> Option<String> {
+    let index = u32::from_ne_bytes(index.try_into().ok()?);
+    Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
+}
+
+/// The gateway, which may be of the other family (RTA_GATEWAY, and struct rtvia in RTA_VIA).
+fn gateway(message: &[u8]) -> Option<IpAddr> {
+    const GATEWAY: u16 = 5;
+    const VIA: u16 = 18;
+    let find = |kind| attribute::find_behind(message, HEADER + BODY, kind);
+    let address = find(GATEWAY).or_else(|| find(VIA)?.get(2..))?;
+    let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()
+}
+
+/// Adds what the entry of the routing table shows.
+fn out_of_entry(message: &Message<'_>, out: OutRoute) -> OutRoute {
+    const OUTPUT: u16 = 4;
+    const MULTIPATH: u16 = 9;
+    const ENCAPSULATION: u16 = 21;
+    const NEXT_HOP_OBJECT: u16 = 30;
+    if message.kind == ERROR {
+        return out;
+    }
+    let find = |kind| attribute::find_behind(message.bytes, HEADER + BODY, kind);
+    let multipath = match find(MULTIPATH) {
+        Some(nested) => next_hops(nested),
+        // With net.ipv4.nexthop_compat_mode=0 the kernel shows the ID of a group only.
+        None if find(OUTPUT).is_none() && find(NEXT_HOP_OBJECT).is_some() => {
+            vec![out.interface.clone(), "others of a next-hop group".to_owned()]
+        }
+        None => Vec::new(),
+    };
+    OutRoute { multipath, encapsulates: find(ENCAPSULATION).is_some(), ..out }
+}
+
+/// The interfaces of an array of struct rtnexthop, each with attributes.
+fn next_hops(nested: &[u8]) -> Vec<String> {
+    let mut rest = nested;
+    let hops = std::iter::from_fn(move || {
+        let [a, b, _, _, index @ ..] = *rest.first_chunk::<8>()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        rest = rest.get(length.max(8).next_multiple_of(4)..).unwrap_or_default();
+        Some(interface(&index).unwrap_or_else(|| "an unknown interface".to_owned()))
+    });
+    hops.collect()
+}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtnetlink::{DONE, DUMP, INTERRUPTED, REQUEST, answers, next};
 
     #[test]
     fn route_of_loopback_is_local() {
@@ -340,7 +403,7 @@ mod tests {
         assert_eq!(routes.lookup(&query).unwrap(), Some(Route::Local));
         let query = RouteRequest { in_interface: Some("no-such-one"), ..query };
         assert_eq!(routes.lookup(&query).unwrap(), None);
-        assert!(routes.depend_on_marks(false).is_ok());
+        assert_eq!(routes.selectors(IpFamily::Ipv4).unwrap(), RuleSelectors::default());
     }
 
     /// A message with a sequence number, flags and a body.
@@ -354,8 +417,10 @@ mod tests {
         message(kind, 0, 7, &(errno as i32).saturating_neg().to_ne_bytes())
     }
 
-    fn dumped(bytes: &[u8]) -> io::Result<RuleOfDump> {
-        rule_of_dump(&next(bytes).unwrap().0)
+    /// The selectors of a rule; `None` at the end of a dump.
+    fn dumped(bytes: &[u8]) -> io::Result<Option<RuleSelectors>> {
+        let (message, _) = next(bytes).unwrap();
+        Ok((!message.end_of_dump()?).then(|| selectors(&message)))
     }
 
     #[test]
@@ -378,8 +443,9 @@ mod tests {
         };
         // Nobody reads the answers to these requests.
         let nowhere = RouteRequest { to: [0, 0, 0, 1].into(), ..query.clone() };
-        routes.request(GET_ROUTE, REQUEST, &route_request(&nowhere, None)).unwrap();
-        routes.request(GET_RULE, REQUEST | DUMP, &[2; BODY]).unwrap();
+        let nowhere = route_request(&nowhere, None, Answer::Decision);
+        routes.socket.request(GET_ROUTE, REQUEST, &nowhere).unwrap();
+        routes.socket.request(GET_RULE, REQUEST | DUMP, &[2; BODY]).unwrap();
         assert_eq!(routes.lookup(&query).unwrap(), Some(Route::Local));
     }
 
@@ -387,18 +453,31 @@ mod tests {
     fn route_rules_are_unknown_unless_policy_routing_is_absent() {
         for kind in [ERROR, DONE] {
             for absent in [Errno::EOPNOTSUPP, Errno::EAFNOSUPPORT] {
-                assert_eq!(dumped(&error(kind, absent)).unwrap(), RuleOfDump::End, "{absent}");
+                assert_eq!(dumped(&error(kind, absent)).unwrap(), None, "{absent}");
             }
             for errno in [Errno::EPERM, Errno::ENOMEM, Errno::EINVAL] {
                 let refused = dumped(&error(kind, errno)).unwrap_err();
                 assert_eq!(refused.raw_os_error(), Some(errno as i32));
             }
         }
-        let mark = [8_u16.to_ne_bytes(), 10_u16.to_ne_bytes()].concat();
-        let rule = [vec![0; BODY], mark, vec![1, 0, 0, 0]].concat();
+        let attribute =
+            |kind: u16| [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &[1, 0, 0, 0]].concat();
+        let rule = |kind| [vec![0; BODY], attribute(kind)].concat();
         let read = |flags, body: &[u8]| dumped(&message(NEW_RULE, flags, 7, body));
-        assert_eq!(read(2, &rule).unwrap(), RuleOfDump::Rule { reads_mark: true });
-        assert_eq!(read(2, &rule[..BODY]).unwrap(), RuleOfDump::Rule { reads_mark: false });
+        let all = RuleSelectors::default();
+        for (kind, wanted) in [
+            (1, all),
+            (10, RuleSelectors { mark: true, ..all }),
+            (20, RuleSelectors { user: true, ..all }),
+            (23, RuleSelectors { others: true, ..all }),
+            (24, RuleSelectors { to_port: true, ..all }),
+        ] {
+            assert_eq!(read(2, &rule(kind)).unwrap(), Some(wanted), "{kind}");
+        }
+        let mut with_tos = vec![0; BODY];
+        with_tos[3] = 0x10;
+        assert_eq!(read(2, &with_tos).unwrap(), Some(RuleSelectors { others: true, ..all }));
+        let rule = rule(10);
         assert_eq!(read(INTERRUPTED, &rule).unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 
@@ -411,7 +490,7 @@ mod tests {
             let body = &body[..length.min(body.len())];
             answers(&message(24, 0, 7, body), 7).for_each(|message| drop(decode(&message)));
             answers(&message(NEW_RULE, 0, 7, body), 7)
-                .for_each(|message| drop(rule_of_dump(&message)));
+                .for_each(|message| assert_eq!(selectors(&message), RuleSelectors::default()));
         }
     }
 }

@@ -43,8 +43,19 @@ pub struct PortWithoutHairpin {
     pub neighbours: Vec<Ipv4Addr>,
 }
 
+/// A port of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePort {
+    /// Name of the interface.
+    pub name: String,
+    /// Whether hairpin mode is on: a packet may leave by the port that it came in by.
+    pub has_hairpin: bool,
+    /// The hardware addresses that were seen behind it lately.
+    pub macs: Vec<Mac>,
+}
+
 /// A hardware address.
-type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 
 /// The ports with hairpin mode off of bridges that pass packets of a family to iptables and nftables
 /// (by the setting for all bridges, or the bridge's own). The bridge itself then forwards a packet
@@ -54,35 +65,74 @@ type Mac = [u8; 6];
 /// # Errors
 /// /sys or /proc cannot be read.
 pub fn ports_without_hairpin(is_ipv6: bool) -> io::Result<Vec<PortWithoutHairpin>> {
+    let arp = fs::read_to_string("/proc/thread-self/net/arp")?;
+    let mut found = Vec::new();
+    for Bridge { name: bridge, .. } in bridges()? {
+        let ports = forwarding_ports(&bridge, is_ipv6)?.into_iter();
+        found.extend(ports.filter(|port| !port.has_hairpin).map(|port| {
+            let neighbours = neighbours(&arp, &bridge, &port.macs);
+            PortWithoutHairpin { bridge: bridge.clone(), port: port.name, neighbours }
+        }));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The ports of a bridge that passes packets of a family to iptables and nftables (by the setting for
+/// all bridges, or its own), and so forwards translated packets itself. None if it does not, or is
+/// in promiscuous mode.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn forwarding_ports(bridge: &str, is_ipv6: bool) -> io::Result<Vec<BridgePort>> {
     let (of_all, of_bridge) = match is_ipv6 {
         false => (Sysctl::BRIDGE_NF_CALL_IPTABLES, "bridge/nf_call_iptables"),
         true => (Sysctl::BRIDGE_NF_CALL_IP6TABLES, "bridge/nf_call_ip6tables"),
     };
     let is_passed = of_all.read_if_there()? == Some(1);
-    let arp = fs::read_to_string("/proc/thread-self/net/arp")?;
-    let mut found = Vec::new();
-    for Bridge { name: bridge, .. } in bridges()? {
-        let folder = Path::new("/sys/class/net").join(&bridge);
-        let is_one = |file: &str| number(&folder.join(file)).is_some_and(|value| value == 1);
-        let is_promiscuous = number(&folder.join("flags")).is_some_and(|flags| flags & 0x100 != 0);
-        if is_promiscuous || !(is_passed || is_one(of_bridge)) {
-            continue;
-        }
-        // The bridge may disappear during the read.
-        let macs = fs::read(folder.join("brforward")).unwrap_or_default();
-        let Ok(ports) = fs::read_dir(folder.join("brif")) else { continue };
-        for port in ports.filter_map(Result::ok) {
-            let (path, port) = (port.path(), port.file_name().to_string_lossy().into_owned());
-            if number(&path.join("hairpin_mode")) != Some(0) {
-                continue;
-            }
-            let Some(at) = number(&path.join("port_no")) else { continue };
-            let neighbours = neighbours(&arp, &bridge, &macs_at(&macs, at));
-            found.push(PortWithoutHairpin { bridge: bridge.clone(), port, neighbours });
-        }
+    let folder = Path::new("/sys/class/net").join(bridge);
+    let is_one = |file: &str| number(&folder.join(file)).is_some_and(|value| value == 1);
+    let is_promiscuous = number(&folder.join("flags")).is_some_and(|flags| flags & 0x100 != 0);
+    if is_promiscuous || !(is_passed || is_one(of_bridge)) {
+        return Ok(Vec::new());
+    }
+    // The bridge may disappear during the read.
+    let macs = fs::read(folder.join("brforward")).unwrap_or_default();
+    let Ok(ports) = fs::read_dir(folder.join("brif")) else { return Ok(Vec::new()) };
+    let port = |port: fs::DirEntry| {
+        let path = port.path();
+        Some(BridgePort {
+            name: port.file_name().to_string_lossy().into_owned(),
+            has_hairpin: number(&path.join("hairpin_mode"))? != 0,
+            macs: macs_at(&macs, number(&path.join("port_no"))?),
+        })
+    };
+    Ok(ports.filter_map(Result::ok).filter_map(port).collect())
+}
+
+/// The interfaces below an interface, at any depth: ports of a bridge, members of a bond, the
+/// interface that a VLAN or tunnel sends through.
+pub fn lower_interfaces(name: &str) -> Vec<String> {
+    const DEPTH: usize = 4;
+    let mut found: Vec<String> = Vec::new();
+    let mut level = vec![name.to_owned()];
+    for _ in 0..DEPTH {
+        level = level.iter().flat_map(|name| directly_below(name)).collect();
+        level.retain(|name| !found.contains(name));
+        found.extend(level.iter().cloned());
     }
     found.sort_unstable();
-    Ok(found)
+    found.dedup();
+    found
+}
+
+fn directly_below(name: &str) -> Vec<String> {
+    let folder = Path::new("/sys/class/net").join(name);
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+    let lower =
+        |name: std::ffi::OsString| Some(name.to_string_lossy().strip_prefix("lower_")?.to_owned());
+    names.filter_map(lower).collect()
 }
 
 /// A decimal number, or a hexadecimal one that starts with 0x.

@@ -59,4 +59,6 @@ pub struct RefusedAt {
     pub translated: bool,
     /// True if SNAT replaced the source.
     pub masqueraded: bool,
+    /// True if a rule of another program rejects it: with any ICMP error, or with a TCP reset.
+    pub by_others: bool,
 }

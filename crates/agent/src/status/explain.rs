@@ -110,7 +110,7 @@ impl ExplainPage {
                 format!("{endpoint} (masqueraded)")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => endpoint.to_string(),
-            other => words::outcome(other).unwrap_or_default().to_owned(),
+            _ => of.outcome_words().unwrap_or_default().to_owned(),
         }
     }
 

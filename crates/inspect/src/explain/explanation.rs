@@ -232,6 +232,14 @@ pub struct End {
     pub refused_at: BTreeSet<RefusedAt>,
 }
 
+impl End {
+    /// The outcome in words; `None` if the packet reaches an endpoint.
+    pub fn outcome_words(&self) -> Option<&'static str> {
+        let is_stopped = self.cause.is_some() || self.refused_at.iter().any(|at| at.by_others);
+        if is_stopped { words::stopped_outcome(self.outcome) } else { words::outcome(self.outcome) }
+    }
+}
+
 /// A probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::RefusedAt;
@@ -16,7 +16,9 @@ use rulegen_ruleset::firewall::{
 
 use super::cause::Cause;
 use super::conditions::{Conditions, EndCondition};
-use super::network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
+use super::network::{
+    HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery,
+};
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
 use crate::words::{self, Code, TableEffect};
@@ -28,6 +30,9 @@ const SRCNAT: i32 = 100;
 /// IP numbers of ICMP and ICMPv6.
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+/// The packet, and an error about it, in a condition.
+const PACKET: &str = "it";
+const ERROR: &str = "the error";
 
 /// Judges the ends of one packet.
 pub(super) struct Judge<'a> {
@@ -112,7 +117,8 @@ impl Judge<'_> {
             }
         };
         if outcome == Outcome::Rejected {
-            way.error_message(connection, cause.is_some());
+            let by_others = cause.is_some() || at.is_some_and(|at| at.by_others);
+            way.error_message(connection, by_others);
         }
         Judged { outcome, cause, conditions: way.conditions.all() }
     }
@@ -218,6 +224,9 @@ impl<'a> Way<'a> {
 
     /// Follows the packet through the hooks, up to where the followed rules refuse it.
     fn follow(&mut self) -> Result<(), Left> {
+        if self.is_tracked && self.outcome != Outcome::Dropped {
+            self.meet(&Place::ConnectionTracking, PACKET);
+        }
         match self.judge.packet.sender.clone() {
             Sender::Interface(interface) => self.follow_received(&interface),
             Sender::ThisNode => self.follow_sent(),
@@ -225,6 +234,7 @@ impl<'a> Way<'a> {
     }
 
     fn follow_received(&mut self, interface: &str) -> Result<(), Left> {
+        self.meet(&Place::In(interface), PACKET);
         self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
@@ -239,7 +249,14 @@ impl<'a> Way<'a> {
                 }
                 self.pass(NetfilterHook::Postrouting, |way, priority| {
                     way.leaving(priority, Some(&out))
-                })
+                })?;
+                self.leave(&out)
+            }
+            RouteFact::OneOf(interfaces) => {
+                self.pass(NetfilterHook::Forward, |way, _| way.translated(interface, None))?;
+                self.pass(NetfilterHook::Postrouting, |way, priority| way.leaving(priority, None))?;
+                self.leave_by_one(&interfaces);
+                Ok(())
             }
             RouteFact::Failed(_) | RouteFact::Unknown => {
                 self.pass(NetfilterHook::Input, |way, _| way.translated(interface, Some("")))?;
@@ -263,9 +280,16 @@ impl<'a> Way<'a> {
         self.pass(NetfilterHook::Postrouting, |way, priority| {
             way.leaving(priority, out.as_deref())
         })?;
-        if then != RouteFact::Local {
-            return Ok(());
+        match &then {
+            RouteFact::Local => self.leave("lo")?,
+            RouteFact::Out(out) => return self.leave(out),
+            RouteFact::OneOf(interfaces) => {
+                self.leave_by_one(interfaces);
+                return Ok(());
+            }
+            RouteFact::Failed(_) | RouteFact::Unknown => return Ok(()),
         }
+        self.meet(&Place::In("lo"), PACKET);
         let looped = |way: &Self, _| {
             let packet = way.translated("lo", Some(""));
             if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
@@ -274,11 +298,76 @@ impl<'a> Way<'a> {
         self.pass(NetfilterHook::Input, looped)
     }
 
+    /// The packet leaves through an interface.
+    fn leave(&mut self, interface: &str) -> Result<(), Left> {
+        let obstacles = self.judge.network.obstacles(&Place::Out(interface));
+        if let Some(off) = obstacles.iter().find(|of| matches!(of, Obstacle::NoCarrier(_))) {
+            let (code, text) = words::obstacle(off, PACKET);
+            return Err(Left::Stopped(self.stop(Outcome::Dropped, code, text, None)));
+        }
+        self.add_obstacles(&obstacles, PACKET);
+        Ok(())
+    }
+
+    /// The packet leaves through one of several interfaces.
+    fn leave_by_one(&mut self, interfaces: &[String]) {
+        for interface in interfaces {
+            self.meet(&Place::Out(interface), PACKET);
+        }
+    }
+
+    /// Makes what the packet, or the error about it, meets at a place a condition.
+    fn meet(&mut self, place: &Place<'_>, packet: &str) {
+        let obstacles = self.judge.network.obstacles(place);
+        self.add_obstacles(&obstacles, packet);
+    }
+
+    fn add_obstacles(&mut self, obstacles: &[Obstacle], packet: &str) {
+        for obstacle in obstacles {
+            let (code, text) = words::obstacle(obstacle, packet);
+            self.conditions.add(EndCondition::new(code, text));
+        }
+    }
+
+    /// The way of an error back to a sender on another host, or a pod.
+    fn return_error(&mut self) {
+        let client = self.judge.packet.from;
+        let any = match client {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let query =
+            RouteQuery { from: any, to: client, to_port: None, in_interface: None, mark: Some(0) };
+        match self.judge.network.route(&query) {
+            RouteFact::Out(out) => {
+                self.meet(&Place::Route(&query), ERROR);
+                self.meet(&Place::Out(&out), ERROR);
+            }
+            RouteFact::OneOf(interfaces) => {
+                self.meet(&Place::Route(&query), ERROR);
+                for interface in interfaces {
+                    self.meet(&Place::Out(&interface), ERROR);
+                }
+            }
+            RouteFact::Failed(_) | RouteFact::Local => {
+                let text = words::no_way_back(client);
+                self.conditions.add(EndCondition::new(Code::NoRoute, text));
+            }
+            RouteFact::Unknown => {
+                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
+            }
+        }
+    }
+
     /// An ICMP error of this host passes chains too. An error to this host also comes in again,
     /// through loopback.
     fn error_message(&mut self, connection: Connection, refused_by_others: bool) {
         use NetfilterHook::{Input, Output, Postrouting, Prerouting};
         let is_to_this_host = self.judge.packet.sender == Sender::ThisNode;
+        self.meet(&Place::Error(self.family()), ERROR);
+        if !is_to_this_host {
+            self.return_error();
+        }
         let out = is_to_this_host.then(|| "lo".to_owned());
         let sent = PartialPacket {
             in_interface: Some(String::new()),
@@ -428,6 +517,8 @@ impl<'a> Way<'a> {
                     RouteFailure::NoRoute(_) | RouteFailure::LinkLocalSource => {
                         Outcome::Unreachable
                     }
+                    // The process gets an error.
+                    RouteFailure::Martian if in_interface.is_none() => Outcome::Unreachable,
                     _ => Outcome::Dropped,
                 };
                 let (code, text) = words::not_routed(failure, to.ip(), in_interface);
@@ -440,7 +531,14 @@ impl<'a> Way<'a> {
                 self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
                 Ok(fact)
             }
-            RouteFact::Out(_) | RouteFact::Local => Ok(fact),
+            RouteFact::Out(_) | RouteFact::OneOf(_) => {
+                // A packet of this host is routed again when it is translated.
+                if to == self.to {
+                    self.meet(&Place::Route(&query), PACKET);
+                }
+                Ok(fact)
+            }
+            RouteFact::Local => Ok(fact),
         }
     }
 
@@ -589,7 +687,7 @@ fn out_interface(route: &RouteFact) -> Option<String> {
     match route {
         RouteFact::Out(name) => Some(name.clone()),
         RouteFact::Local => Some("lo".to_owned()),
-        RouteFact::Failed(_) | RouteFact::Unknown => None,
+        RouteFact::OneOf(_) | RouteFact::Failed(_) | RouteFact::Unknown => None,
     }
 }
 

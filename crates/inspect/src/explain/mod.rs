@@ -37,7 +37,7 @@ pub use cluster::service_state;
 pub use conditions::EndCondition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
-pub use network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
+pub use network::{HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery};
 pub use no_address::{NoPort, ServiceState};
 pub use outcome::Outcome;
 pub use packet::{Sender, ShownPacket};

@@ -1,8 +1,8 @@
-//! Facts about the host's network: routes, and bridges.
+//! Facts about the host's network: routes, bridges, and what else packets meet.
 
 use std::net::IpAddr;
 
-use rulegen_net::Protocol;
+use rulegen_net::{IpFamily, Protocol};
 
 /// Facts about the host's network. An implementation asks the kernel.
 pub trait HostNetwork {
@@ -12,6 +12,80 @@ pub trait HostNetwork {
     /// Whether a bridge returns a packet through the port that it came from, if both addresses are
     /// behind the same port.
     fn hairpin(&self, bridge: &str, from: IpAddr, to: IpAddr) -> HairpinFact;
+
+    /// What packets meet at a place, and is not judged.
+    fn obstacles(&self, place: &Place<'_>) -> Vec<Obstacle>;
+}
+
+/// A place on the way of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// The interface through which it comes in.
+    In(&'a str),
+    /// The interface through which it leaves.
+    Out(&'a str),
+    /// The route to its destination.
+    Route(&'a RouteQuery<'a>),
+    /// Connection tracking, for the first packet of a connection.
+    ConnectionTracking,
+    /// Where this host sends an ICMP error of a family.
+    Error(IpFamily),
+}
+
+/// Something that may stop or change a packet, and is not judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// XDP programs on these interfaces.
+    Xdp(Vec<String>),
+    /// Filters or programs of traffic control on these interfaces.
+    Filters(Vec<String>),
+    /// The kernel does not list the programs of traffic control to this process.
+    UnlistedFilters,
+    /// Queueing disciplines that shape traffic.
+    Shapers {
+        /// The interfaces.
+        interfaces: Vec<String>,
+        /// The kinds, such as `tbf`.
+        kinds: Vec<String>,
+    },
+    /// The interface has no carrier: it sends nothing.
+    NoCarrier(String),
+    /// The interface puts packets into others, which this host then sends.
+    Tunnel(String),
+    /// The interface belongs to a VRF or a switch other than a bridge.
+    Master {
+        /// The interface.
+        interface: String,
+        /// What it belongs to.
+        master: String,
+    },
+    /// The route has several next hops, of which ports may choose one.
+    NextHops {
+        /// The destination.
+        to: IpAddr,
+        /// The interfaces of the next hops.
+        interfaces: Vec<String>,
+    },
+    /// The route puts packets into others.
+    Encapsulation(IpAddr),
+    /// The next hop did not answer the last attempts to find it.
+    NoNeighbour {
+        /// Its address.
+        ip: IpAddr,
+        /// The interface.
+        interface: String,
+    },
+    /// The network namespace has IPsec policies.
+    Ipsec,
+    /// The conntrack table is full, or nearly so.
+    FullTable {
+        /// Number of entries.
+        count: u64,
+        /// Maximum number of entries.
+        max: u64,
+    },
+    /// The kernel limits the rate of ICMP errors by this setting.
+    ErrorRate(&'static str),
 }
 
 /// A packet to route.
@@ -34,6 +108,8 @@ pub struct RouteQuery<'a> {
 pub enum RouteFact {
     /// Through this interface.
     Out(String),
+    /// Through one of these interfaces.
+    OneOf(Vec<String>),
     /// To this host.
     Local,
     /// The packet is not routed.
@@ -49,10 +125,12 @@ pub enum RouteFailure {
     NoRoute(String),
     /// The reverse-path filter drops it: packets to its source leave through another interface.
     ReversePath,
-    /// The source or destination is not allowed there (martian).
+    /// The source or destination is not allowed there (martian), or a blackhole route drops it.
     Martian,
     /// Packets from the input interface are not forwarded.
     ForwardingOff,
+    /// The input interface does not accept IPv6 packets.
+    Ipv6Disabled,
     /// Packets from an IPv6 link-local address are not forwarded.
     LinkLocalSource,
 }

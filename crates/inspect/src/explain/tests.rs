@@ -243,22 +243,35 @@ fn explain_names_reason_for_service_without_cluster_ip() {
 /// A host with a route to everything, unless told otherwise.
 struct FakeHost {
     route: RouteFact,
+    /// The route of packets of this host.
+    way_back: RouteFact,
     hairpin: HairpinFact,
+    obstacle: Option<Obstacle>,
 }
 
 impl HostNetwork for FakeHost {
-    fn route(&self, _: &RouteQuery<'_>) -> RouteFact {
-        self.route.clone()
+    fn route(&self, query: &RouteQuery<'_>) -> RouteFact {
+        if query.in_interface.is_none() { self.way_back.clone() } else { self.route.clone() }
     }
 
     fn hairpin(&self, _: &str, _: IpAddr, _: IpAddr) -> HairpinFact {
         self.hairpin.clone()
     }
+
+    fn obstacles(&self, place: &Place<'_>) -> Vec<Obstacle> {
+        let is_there = match &self.obstacle {
+            Some(Obstacle::NoCarrier(_)) => matches!(place, Place::Out(_)),
+            Some(Obstacle::ErrorRate(_)) => matches!(place, Place::Error(_)),
+            _ => true,
+        };
+        self.obstacle.clone().into_iter().filter(|_| is_there).collect()
+    }
 }
 
 /// A working host: the packet comes in through eth0, and leaves through it.
 fn host() -> FakeHost {
-    FakeHost { route: RouteFact::Out("eth0".to_owned()), hairpin: HairpinFact::Works }
+    let route = RouteFact::Out("eth0".to_owned());
+    FakeHost { way_back: route.clone(), route, hairpin: HairpinFact::Works, obstacle: None }
 }
 
 /// The only end of the TCP packet, in iptables mode, on a host with other rules.
@@ -416,4 +429,120 @@ fn explain_judges_routes_and_bridges() {
     let end = end_on(&FakeHost { route: RouteFact::Unknown, ..host() }, "");
     assert_eq!(end.conditions[0].code, Code::HostNetwork);
     assert_eq!(end_on(&host(), "").conditions, []);
+}
+
+/// The conditions of the only end of a packet that the followed rules reject.
+fn conditions_of_rejected(host: &FakeHost, rule: &str, other: &str) -> (End, Vec<Code>) {
+    let filter = format!(
+        "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p tcp -j REJECT --reject-with {rule}\nCOMMIT\n"
+    );
+    let (followed, errors) = iptables::parse(IpFamily::Ipv4, &filter);
+    assert_eq!(errors, []);
+    let mangle = format!("*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT {other}\nCOMMIT\n");
+    let (others, errors) = iptables::parse(IpFamily::Ipv4, &mangle);
+    assert_eq!(errors, []);
+    let chains = rulegen_ruleset::firewall::of_iptables(&others, "", |_| true);
+    let packet = Packet {
+        origin: Origin::Interface("eth0".to_owned()),
+        source: "192.0.2.100".parse().unwrap(),
+        destination: "192.0.2.10:80".parse().unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    let mut explanation = by_ruleset(&followed, &[], &packet, None);
+    explanation.on_host(&chains, host, &[]);
+    let [end] = explanation.ends.as_slice() else { panic!("{:?}", explanation.ends) };
+    assert_eq!(end.outcome, Outcome::Rejected);
+    let codes = end.conditions.iter().map(|condition| condition.code).collect();
+    (end.clone(), codes)
+}
+
+/// A rule of another program in the followed tables may answer with a reset too.
+#[test]
+fn explain_packet_rejected_in_followed_tables_may_get_a_reset() {
+    let reset_is_dropped = "-p tcp -m tcp --tcp-flags RST RST -j DROP";
+    for (error, other, codes, words) in [
+        ("tcp-reset", reset_is_dropped, vec![Code::OtherTable], "the client gets an error"),
+        ("icmp-host-prohibited", "-j ACCEPT", vec![], "the client gets an error"),
+        ("icmp-port-unreachable", reset_is_dropped, vec![], "an ICMP port-unreachable"),
+    ] {
+        let (end, found) = conditions_of_rejected(&host(), error, other);
+        assert_eq!(found, codes, "{error}");
+        assert!(end.outcome_words().unwrap().contains(words), "{error}: {:?}", end.outcome_words());
+    }
+}
+
+/// An error about a rejected packet needs a route back, and the kernel limits how many it sends.
+#[test]
+fn explain_error_about_rejected_packet_may_not_arrive() {
+    let of = |host: &FakeHost| conditions_of_rejected(host, "icmp-port-unreachable", "-j ACCEPT").1;
+    assert_eq!(of(&host()), []);
+    let limit = Some(Obstacle::ErrorRate("net.ipv4.icmp_ratelimit"));
+    assert_eq!(of(&FakeHost { obstacle: limit, ..host() }), [Code::IcmpRateLimit]);
+    let failed = RouteFact::Failed(RouteFailure::NoRoute("no route".to_owned()));
+    assert_eq!(of(&FakeHost { way_back: failed, ..host() }), [Code::NoRoute]);
+    assert_eq!(of(&FakeHost { way_back: RouteFact::Unknown, ..host() }), [Code::HostNetwork]);
+}
+
+#[test]
+fn explain_obstacle_on_the_way_is_a_condition() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let to: IpAddr = "10.244.1.5".parse().unwrap();
+    for (obstacle, code, text) in [
+        (Obstacle::Xdp(names(&["eth0"])), Code::Xdp, "an XDP program on eth0 drops or changes it"),
+        (
+            Obstacle::Filters(names(&["a", "b", "c", "d"])),
+            Code::TcFilter,
+            "a tc filter on a, b, c or others drops or changes it",
+        ),
+        (
+            Obstacle::Shapers { interfaces: names(&["eth0"]), kinds: names(&["htb", "tbf"]) },
+            Code::Qdisc,
+            "the queueing discipline htb or tbf on eth0 drops it",
+        ),
+        (Obstacle::Ipsec, Code::Ipsec, "an IPsec policy drops or encrypts it"),
+        (Obstacle::UnlistedFilters, Code::TcFilter, "a tc program drops or changes it"),
+        (Obstacle::Tunnel("vxlan0".to_owned()), Code::Tunnel, "tunnel vxlan0 puts it is stopped"),
+        (Obstacle::Encapsulation(to), Code::Tunnel, "the route to 10.244.1.5 puts it"),
+        (
+            Obstacle::Master { interface: "eth0".to_owned(), master: "red".to_owned() },
+            Code::MasterDevice,
+            "red, to which eth0 belongs",
+        ),
+        (
+            Obstacle::NextHops { to, interfaces: names(&["eth0", "eth1"]) },
+            Code::Multipath,
+            "the route to 10.244.1.5 has several (eth0, eth1)",
+        ),
+        (
+            Obstacle::NoNeighbour { ip: to, interface: "eth0".to_owned() },
+            Code::NoNeighbour,
+            "10.244.1.5 on eth0 still cannot be found",
+        ),
+        (
+            Obstacle::FullTable { count: 95, max: 100 },
+            Code::ConntrackFull,
+            "the conntrack table is full: it has 95 of at most 100 entries",
+        ),
+    ] {
+        let end = end_on(&FakeHost { obstacle: Some(obstacle), ..host() }, "");
+        let [condition] = end.conditions.as_slice() else { panic!("{code:?}: {end:?}") };
+        assert_eq!(condition.code, code);
+        assert!(condition.text.contains(text), "{condition:?}");
+    }
+    let off = Some(Obstacle::NoCarrier("eth0".to_owned()));
+    let end = end_on(&FakeHost { obstacle: off, ..host() }, "");
+    assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Dropped, Code::NoCarrier));
+}
+
+/// Rules that depend on the output interface are not certain for a route with several.
+#[test]
+fn explain_output_interface_of_multipath_route_is_unknown() {
+    let both = RouteFact::OneOf(["eth0", "eth1"].map(str::to_owned).to_vec());
+    let host = FakeHost { route: both, ..host() };
+    let tables =
+        |rule: &str| format!("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD {rule}\nCOMMIT\n");
+    let end = end_on(&host, &tables("-o eth1 -j DROP"));
+    assert_eq!(end.conditions[0].code, Code::OtherTable, "{end:?}");
+    assert!(matches!(end.outcome, Outcome::Endpoint { .. }));
+    assert_eq!(end_on(&host, &tables("-d 10.244.1.5/32 -j DROP")).outcome, Outcome::Dropped);
 }

@@ -72,7 +72,12 @@ impl Socket {
     /// Opens a socket that also receives the events of groups (bits, NFNLGRP_* of
     /// linux/netfilter/nfnetlink.h).
     pub(crate) fn open(groups: u32) -> Result<Self, SocketError> {
-        let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(SocketError::Unreachable)?;
+        Self::of_bus(mnl::Bus::Netfilter, groups)
+    }
+
+    /// Opens a socket of a netlink protocol.
+    pub(crate) fn of_bus(bus: mnl::Bus, groups: u32) -> Result<Self, SocketError> {
+        let socket = mnl::Socket::open(bus).map_err(SocketError::Unreachable)?;
         socket.bind(groups, mnl_sys::MNL_SOCKET_AUTOPID).map_err(SocketError::Unreachable)?;
         let socket = Self { socket, buffer: Box::new(Buffer([0; 1 << 17])) };
         socket.wait_at_most(PATIENCE);

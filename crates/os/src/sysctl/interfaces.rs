@@ -56,6 +56,12 @@ impl InterfaceSetting {
     }
 }
 
+/// The value of `net.ipv6.conf.INTERFACE.NAME`; `None` if the kernel does not have it.
+pub fn ipv6_interface_setting(interface: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/{name}"));
+    text.ok()?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Kernel settings in /proc/sys, for the network namespace of the calling thread.
 
 mod conntrack;
+mod icmp;
 mod interfaces;
 mod local_ports;
 
@@ -12,7 +13,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 pub use conntrack::ConntrackSettings;
-pub use interfaces::InterfaceSetting;
+pub use icmp::error_limit;
+pub use interfaces::{InterfaceSetting, ipv6_interface_setting};
 pub use local_ports::LocalPorts;
 
 /// A kernel setting, by its name in sysctl(8).

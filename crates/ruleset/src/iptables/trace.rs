@@ -135,10 +135,11 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
 
 impl State<'_> {
     /// The state of a packet that a built-in chain refuses.
-    fn refused_at(&self, table: Table, chain: &str) -> Option<RefusedAt> {
+    fn refused_at(&self, table: Table, chain: &str, exit: Exit) -> Option<RefusedAt> {
         let (hook, priority) = place(table, chain)?;
         let Self { destination, translated, masqueraded, .. } = *self;
-        Some(RefusedAt { hook, priority, destination, translated, masqueraded })
+        let by_others = exit == Exit::RejectedByOthers;
+        Some(RefusedAt { hook, priority, destination, translated, masqueraded, by_others })
     }
 
     fn is_like(&self, other: &Self) -> bool {
@@ -154,6 +155,8 @@ enum Exit {
     Returned,
     Accepted,
     Rejected,
+    /// A rule of another program rejects the packet, with any error.
+    RejectedByOthers,
     Dropped,
 }
 
@@ -235,12 +238,14 @@ impl<'a> Tracer<'a, '_> {
                         probability: state.probability,
                         path: state.path.clone(),
                         verdict,
-                        refused_at: state.refused_at(*table, name),
+                        refused_at: state.refused_at(*table, name, exit),
                         policy,
                     };
                     match exit {
                         Exit::Dropped => branches.push(ended(PacketVerdict::Dropped)),
-                        Exit::Rejected => branches.push(ended(PacketVerdict::Rejected)),
+                        Exit::Rejected | Exit::RejectedByOthers => {
+                            branches.push(ended(PacketVerdict::Rejected));
+                        }
                         Exit::Accepted | Exit::Returned => on.push(state),
                     }
                 }
@@ -332,7 +337,7 @@ impl<'a> Tracer<'a, '_> {
         let exit = match &rule.action {
             Action::Accept => Some(Exit::Accepted),
             Action::Drop => Some(Exit::Dropped),
-            Action::Reject => Some(Exit::Rejected),
+            Action::Reject => Some(Exit::RejectedByOthers),
             Action::Return => Some(Exit::Returned),
             Action::Jump(to) | Action::Goto(to) if matches == Ternary::Yes => {
                 state.path.push(step.clone());

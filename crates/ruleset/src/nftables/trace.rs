@@ -487,7 +487,15 @@ impl<'a> Tracer<'a, '_> {
 fn refused(state: State<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<'_> {
     let State { probability, path, destination, translated, masqueraded, .. } = state;
     let (hook, priority) = (base.hook.into(), base.priority);
-    let refused_at = RefusedAt { hook, priority, destination, translated, masqueraded };
+    let refused_at = RefusedAt {
+        hook,
+        priority,
+        destination,
+        translated,
+        masqueraded,
+        // Other errors than port unreachable are not understood.
+        by_others: false,
+    };
     Branch { probability, path, verdict, refused_at: Some(refused_at) }
 }
 

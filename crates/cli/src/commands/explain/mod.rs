@@ -3,6 +3,7 @@
 mod destination;
 pub(super) mod live;
 mod network;
+mod obstacles;
 mod others;
 mod rules;
 pub(super) mod text;

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use rulegen_inspect::explain::{
-    End, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, RemarkSubject, Sender,
+    End, EndCondition, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, RemarkSubject,
+    Sender,
 };
 use rulegen_inspect::words::{self, Code};
 use rulegen_net::FrontendKind;
@@ -124,16 +125,26 @@ impl Text {
     }
 
     /// The ends with their causes and conditions. Equal conditions are written once, after the last
-    /// end that has them.
+    /// end that has them, and those of all ends at the end.
     fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
-        for group in ends.chunk_by(|end, next| end.conditions == next.conditions) {
+        let is_of_all =
+            |condition: &&EndCondition| ends.iter().all(|end| end.conditions.contains(condition));
+        let groups: Vec<&[End]> =
+            ends.chunk_by(|end, next| end.conditions == next.conditions).collect();
+        for group in &groups {
             group.iter().try_for_each(|end| self.end(end))?;
-            for condition in group.first().into_iter().flat_map(|end| &end.conditions) {
-                let text = format!("{:>9}  unless {}", "", plain(&condition.text));
-                writeln!(self.out, "{}", self.paint.dim(&text))?;
-            }
+            let own = group.first().into_iter().flat_map(|end| &end.conditions);
+            let own = own.filter(|condition| groups.len() == 1 || !is_of_all(condition));
+            own.map(|condition| ("", condition)).try_for_each(|of| self.condition(of))?;
         }
-        Ok(())
+        let first = ends.first().filter(|_| groups.len() > 1);
+        let of_all = first.into_iter().flat_map(|end| &end.conditions).filter(is_of_all);
+        of_all.map(|condition| ("all", condition)).try_for_each(|of| self.condition(of))
+    }
+
+    fn condition(&mut self, (of, condition): (&str, &EndCondition)) -> std::fmt::Result {
+        let text = format!("{of:>9}  unless {}", plain(&condition.text));
+        writeln!(self.out, "{}", self.paint.dim(&text))
     }
 
     fn end(&mut self, end: &End) -> std::fmt::Result {
@@ -192,10 +203,7 @@ impl std::fmt::Display for Ending<'_> {
                 write!(f, "{endpoint}, masqueraded")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => write!(f, "{endpoint}"),
-            other if self.0.cause.is_some() => {
-                f.write_str(words::stopped_outcome(other).unwrap_or_default())
-            }
-            other => f.write_str(words::outcome(other).unwrap_or_default()),
+            _ => f.write_str(self.0.outcome_words().unwrap_or_default()),
         }
     }
 }

@@ -1,0 +1,70 @@
+//! Asks which eBPF programs are attached (bpf(2)).
+#![allow(unsafe_code, reason = "no library of this program wraps bpf(2)")]
+
+use std::io;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+
+/// A place at a network interface where programs can be attached (enum bpf_attach_type of
+/// linux/bpf.h).
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum AttachPoint {
+    /// tcx, received packets. Since Linux 6.6.
+    TcxIngress = 46,
+    /// tcx, sent packets.
+    TcxEgress = 47,
+    /// A netkit device, packets from its side in this network namespace. Since Linux 6.7.
+    NetkitPrimary = 54,
+    /// A netkit device, packets from its peer.
+    NetkitPeer = 55,
+}
+
+/// The fields of union bpf_attr for BPF_PROG_QUERY.
+#[derive(Default)]
+#[repr(C)]
+struct Query {
+    interface: u32,
+    attach_point: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    rest: [u64; 4],
+}
+
+/// Whether programs are attached to an interface.
+///
+/// # Errors
+/// The caller may not ask (CAP_NET_ADMIN).
+pub(crate) fn has_programs(interface: u32, at: AttachPoint) -> io::Result<bool> {
+    const PROGRAM_QUERY: libc::c_int = 16;
+    let mut query = Query { interface, attach_point: at as u32, ..Query::default() };
+    // SAFETY: `query` has the layout and size that the kernel reads and writes, and its pointers
+    // are null: only the number of programs is asked for.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROGRAM_QUERY,
+            (&raw mut query).cast::<libc::c_void>(),
+            size_of::<Query>(),
+        )
+    };
+    match (done, Errno::last()) {
+        (0, _) => Ok(query.count > 0),
+        // A kernel without bpf(2) or without this kind of program, and an interface of another kind.
+        (
+            _,
+            Errno::ENOSYS
+            | Errno::EINVAL
+            | Errno::EOPNOTSUPP
+            | Errno::ENOENT
+            | Errno::ENODEV
+            | Errno::EACCES
+            | Errno::ENXIO,
+        ) => Ok(false),
+        (_, errno) => Err(errno.into()),
+    }
+}
