@@ -116,7 +116,9 @@ fn check_with_other_rules(lab: &Topology, mode: &str) {
                             false => Packet::new(&objects, from, &to, is_udp),
                         };
                         packet.map_or(Ok(()), |packet| {
-                            check_certain(lab, &files, &packet, &doctor, &mut seen.borrow_mut())
+                            let live = others.live_flags(packet.from);
+                            let seen = &mut seen.borrow_mut();
+                            check_certain(lab, &files, &packet, live, &doctor, seen)
                         })
                     });
                 others.remove(&lab.node);
@@ -158,12 +160,13 @@ impl Diagnosis {
     fn check(&self, packet: &Packet, explained: &Value) -> Result<(), TestCaseError> {
         let drops_all = self.findings.iter().any(|finding| {
             let what = finding["what"].as_str().unwrap();
-            // Rules of iptables are for IPv4 only here.
             let of_family =
                 if packet.to.is_ipv4() { "all IPv4 packets" } else { "all IPv6 packets" };
-            let of_both = what.contains("everything")
-                && (what.contains("nftables chain") || packet.to.is_ipv4());
-            finding["severity"] == "error" && (of_both || what.contains(of_family))
+            // A chain of iptables sees one family.
+            let program = if packet.to.is_ipv4() { "of iptables" } else { "of ip6tables" };
+            let is_seen = what.contains("nftables chain") || what.contains(program);
+            let is_all = what.contains("everything") && is_seen || what.contains(of_family);
+            finding["severity"] == "error" && is_all
         });
         // doctor is about packets of Services only.
         let is_forwarded = packet.from != From::Node && !explained["frontend"].is_null();
@@ -200,10 +203,11 @@ fn check_certain(
     lab: &Topology,
     files: &Files,
     packet: &Packet,
+    live: &str,
     doctor: &Diagnosis,
     seen: &mut Seen,
 ) -> Result<(), TestCaseError> {
-    let explained = explained(lab, files, packet, "--live");
+    let explained = explained(lab, files, packet, live);
     doctor.check(packet, &explained)?;
     let ends_of = explained["ends"].as_array().unwrap();
     let is_certain = ends_of.iter().all(|end| end["conditions"].is_null());
@@ -388,18 +392,20 @@ fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseE
 
 fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Value {
     let (_, source) = lab.source(packet.from, packet.to);
+    // --live finds the interface.
     let interface = match packet.from {
-        From::Pod => "cali1",
-        From::BridgedPod => "cni0",
-        From::PodElsewhere => "eth1",
-        From::Node | From::Outside | From::OutsideInRange => "eth0",
+        _ if !live.is_empty() => "",
+        From::Pod => "--interface cali1",
+        From::BridgedPod => "--interface cni0",
+        From::PodElsewhere => "--interface eth1",
+        From::Node | From::Outside | From::OutsideInRange => "--interface eth0",
     };
     let proto = match packet.proto {
         Proto::Tcp => "tcp",
         Proto::Udp => "udp",
     };
     let output = lab.node.rulegen(&format!(
-        "explain {live} --allow-empty -f {} --config {} --interface {interface} --from {source} --to {}/{proto} -o json",
+        "explain {live} --allow-empty -f {} --config {} {interface} --from {source} --to {}/{proto} -o json",
         files.cluster, files.config, packet.to
     ));
     assert!(output.status.success(), "{}", stderr(&output));

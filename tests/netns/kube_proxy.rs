@@ -21,7 +21,7 @@ const FLAGS: &str = "--hostname-override node-1 --cluster-cidr 10.244.0.0/16,fd0
 fn with_kube_proxy(label: &str) -> Namespace {
     let node = Namespace::new(label);
     node.run(
-        "ip addr add 192.168.50.1/24 dev lo; ip addr add fd00:50::1/64 dev lo nodad; \
+        "ip addr add 192.168.50.1/32 dev lo; ip addr add fd00:50::1/64 dev lo nodad; \
          sysctl -qw net.ipv4.ip_forward=1",
     );
     node.run(&format!("nft -f {}", file("kube-proxy.nft")));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::NODE;
 use crate::namespace::Namespace;
-use crate::topology::{POD_IPS, POD_PORT};
+use crate::topology::{From, POD_IPS, POD_PORT};
 
 /// What surrounds the rules of Services on a node.
 #[derive(Debug, Clone)]
@@ -117,12 +117,15 @@ const NFT_CONDITIONS: [&str; 28] = [
 const NFT_ACTIONS: [&str; 7] =
     ["drop", "drop", "reject", "accept", "return", "jump other", "goto other"];
 
-const IPTABLES_CONDITIONS: [&str; 16] = [
+const IPTABLES_CONDITIONS: [&str; 19] = [
     "-d 10.244.1.0/24",
     "! -d 10.244.0.0/16",
     "-s 10.244.1.5/32",
     "! -s 192.168.50.0/24",
-    "-d 10.96.0.0/16",
+    SERVICES,
+    "-i cali1",
+    "! -i eth0",
+    "-o eth1",
     "-p tcp",
     "-p udp",
     "-p tcp -m tcp --dport 8080",
@@ -134,6 +137,18 @@ const IPTABLES_CONDITIONS: [&str; 16] = [
     "-m addrtype --dst-type LOCAL",
     "-m addrtype ! --dst-type LOCAL",
     "-m limit --limit 10000/sec --limit-burst 10000",
+];
+
+/// No reply has this destination.
+const SERVICES: &str = "-d 10.96.0.0/16";
+
+/// The networks of conditions, with those of the same place in IPv6.
+const NETWORKS_OF_IPV6: [(&str, &str); 5] = [
+    ("10.244.1.0/24", "fd00:10:244:1::/64"),
+    ("10.244.0.0/16", "fd00:10:244::/48"),
+    ("10.244.1.5/32", "fd00:10:244:1::5/128"),
+    ("192.168.50.0/24", "fd00:50::/64"),
+    ("10.96.0.0/16", "fd00:96::/64"),
 ];
 
 /// Sees replies, error messages, and what IPv6 needs to find its neighbours.
@@ -192,30 +207,62 @@ fn iptables_chain() -> impl Strategy<Value = IptablesChain> {
         ("filter", "FORWARD"),
         ("filter", "INPUT"),
         ("filter", "OUTPUT"),
+        ("raw", "PREROUTING"),
+        ("raw", "OUTPUT"),
         ("mangle", "PREROUTING"),
+        ("mangle", "INPUT"),
         ("mangle", "FORWARD"),
+        ("mangle", "OUTPUT"),
         ("mangle", "POSTROUTING"),
+        ("security", "INPUT"),
+        ("security", "FORWARD"),
+        ("security", "OUTPUT"),
     ];
     let rule = (
         prop::collection::vec(select(IPTABLES_CONDITIONS.to_vec()), 1..3),
         select(vec!["DROP", "ACCEPT", "RETURN"]),
     );
     let rules = prop::collection::vec(rule, 0..4);
-    let variant = select(vec!["iptables-nft", "iptables-legacy"]);
+    let variants = ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"];
+    let variant = select(variants.to_vec());
     (variant, select(places.to_vec()), any::<bool>(), prop::bool::weighted(0.3), rules).prop_map(
         |(variant, (table, chain), is_first, drops, rules)| {
             // Two conditions of one kind are an error of iptables.
-            let rules = rules.into_iter().map(|(conditions, target)| (alone(conditions), target));
+            let rules = rules.into_iter().map(|(conditions, target)| {
+                let usable =
+                    conditions.into_iter().filter(|condition| has_interface(chain, condition));
+                (alone(usable.collect()), target)
+            });
+            // In front of connection tracking, replies are not recognised.
+            let is_raw = table == "raw";
+            let rules = rules.map(|(mut conditions, target)| {
+                if is_raw {
+                    conditions.retain(|condition| option(condition) != option(SERVICES));
+                    conditions.push(SERVICES);
+                }
+                (conditions, target)
+            });
+            let drops = drops && !is_raw;
             IptablesChain { variant, table, chain, is_first, drops, rules: rules.collect() }
         },
     )
 }
 
+/// Whether packets at a chain have the interface of a condition.
+fn has_interface(chain: &str, condition: &str) -> bool {
+    match &*option(condition) {
+        "-i" => !matches!(chain, "OUTPUT" | "POSTROUTING"),
+        "-o" => !matches!(chain, "PREROUTING" | "INPUT"),
+        _ => true,
+    }
+}
+
+fn option(condition: &str) -> String {
+    let start = condition.trim_start_matches("! ");
+    start.get(..if start.starts_with("-m") { 6 } else { 2 }).unwrap_or(start).to_owned()
+}
+
 fn alone(mut conditions: Vec<&'static str>) -> Vec<&'static str> {
-    let option = |condition: &str| {
-        let start = condition.trim_start_matches("! ");
-        start.get(..if start.starts_with("-m") { 6 } else { 2 }).unwrap_or(start).to_owned()
-    };
     let first = conditions.first().map(|first| option(first));
     let is_other = |condition: &&str| Some(option(condition)) != first;
     let others: Vec<&str> = conditions.iter().skip(1).copied().filter(is_other).collect();
@@ -261,6 +308,14 @@ impl OtherRules {
                 "endpoints": [{"addresses": [pod], "nodeName": NODE}]}),
         ]);
         objects
+    }
+
+    /// The flags of explain. It assumes that packets come in where the route back to them leads.
+    pub(crate) fn live_flags(&self, from: From) -> &'static str {
+        match (self.host, from) {
+            (HostFault::ReversePath, From::OutsideInRange) => "--live --interface eth0",
+            _ => "--live",
+        }
     }
 
     pub(crate) fn has_bridged_endpoint(&self) -> bool {
@@ -358,13 +413,20 @@ impl IptablesChain {
         let Self { variant, table, chain, is_first, drops, .. } = self;
         let add = if *is_first { "-I" } else { "-A" };
         let reply = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        let is_ipv6 = variant.starts_with("ip6");
+        let icmp = if is_ipv6 { "ipv6-icmp" } else { "icmp" };
         let _ = write!(
             commands,
             "{variant} -t {table} -N T{n}; {variant} -t {table} -A T{n} {reply}; \
-             {variant} -t {table} -A T{n} -p icmp -j ACCEPT; "
+             {variant} -t {table} -A T{n} -p {icmp} -j ACCEPT; "
         );
         for (conditions, target) in &self.rules {
-            let conditions = conditions.join(" ");
+            let mut conditions = conditions.join(" ");
+            if is_ipv6 {
+                for (network, of_ipv6) in NETWORKS_OF_IPV6 {
+                    conditions = conditions.replace(network, of_ipv6);
+                }
+            }
             let _ = write!(commands, "{variant} -t {table} -A T{n} {conditions} -j {target}; ");
         }
         let policy = if *drops { "DROP" } else { "ACCEPT" };

@@ -346,6 +346,15 @@ pub(crate) fn no_way_back(client: IpAddr) -> String {
     format!("the error does not reach {client}: this node has no route back to it")
 }
 
+/// The condition if the kernel has no route back to the source.
+pub(crate) const UNKNOWN_INTERFACE: &str = "the host's routes or rp_filter stop it (this node has no \
+    single route back to its source, so its input interface is not known: give --interface)";
+
+/// The condition if pods are detected by their interfaces, and the packet's is not known.
+pub(crate) fn interface_of_pods(pods: &str) -> String {
+    format!("it comes in through {pods}, as packets of local pods do (if so, give --interface)")
+}
+
 /// A rule or policy of another table refuses the packet.
 pub(crate) fn refused_by_table(table: &str, hit: &str, outcome: Outcome) -> String {
     let verb = if outcome == Outcome::Rejected { "rejects" } else { "drops" };
@@ -564,6 +573,8 @@ pub enum Code {
     ConntrackFull,
     /// The kernel limits the rate of ICMP errors.
     IcmpRateLimit,
+    /// The input interface is not known.
+    UnknownInterface,
     /// Nothing is known about the host, which may change the end.
     UnknownHost,
     /// The Service has several ports, and none was named.
@@ -646,6 +657,7 @@ impl Code {
             Code::Ipsec => "ipsec",
             Code::ConntrackFull => "conntrack-full",
             Code::IcmpRateLimit => "icmp-rate-limit",
+            Code::UnknownInterface => "unknown-interface",
             Code::UnknownHost => "unknown-host",
             Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",

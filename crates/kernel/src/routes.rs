@@ -3,6 +3,8 @@
 //! For a received packet the kernel also applies the reverse-path filter and the forwarding setting
 //! of the input interface. Nothing is sent.
 
+mod origin;
+
 use std::io;
 use std::net::IpAddr;
 
@@ -363,7 +365,12 @@ fn out_of_entry(message: &Message<'_>, out: OutRoute) -> OutRoute {
     }
     let find = |kind| attribute::find_behind(message.bytes, HEADER + BODY, kind);
     let multipath = match find(MULTIPATH) {
-        Some(nested) => next_hops(nested),
+        Some(nested) => {
+            let name = |index: [u8; 4]| {
+                interface(&index).unwrap_or_else(|| "an unknown interface".to_owned())
+            };
+            next_hops(nested).map(name).collect()
+        }
         // With net.ipv4.nexthop_compat_mode=0 the kernel shows the ID of a group only.
         None if find(OUTPUT).is_none() && find(NEXT_HOP_OBJECT).is_some() => {
             vec![out.interface.clone(), "others of a next-hop group".to_owned()]
@@ -373,17 +380,17 @@ fn out_of_entry(message: &Message<'_>, out: OutRoute) -> OutRoute {
     OutRoute { multipath, encapsulates: find(ENCAPSULATION).is_some(), ..out }
 }
 
-/// The interfaces of an array of struct rtnexthop, each with attributes.
-fn next_hops(nested: &[u8]) -> Vec<String> {
-    let mut rest = nested;
-    let hops = std::iter::from_fn(move || {
+/// The indexes of the interfaces in an array of struct rtnexthop, each with attributes.
+fn next_hops(array: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    let mut rest = array;
+    std::iter::from_fn(move || {
         let [a, b, _, _, index @ ..] = *rest.first_chunk::<8>()?;
         let length = usize::from(u16::from_ne_bytes([a, b]));
         rest = rest.get(length.max(8).next_multiple_of(4)..).unwrap_or_default();
-        Some(interface(&index).unwrap_or_else(|| "an unknown interface".to_owned()))
-    });
-    hops.collect()
+        Some(index)
+    })
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,9 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use rulegen::{Rules, iptables_rules, nftables_rules};
-use rulegen_compiler::{Plan, PodTraffic, plan};
+use rulegen_compiler::{Plan, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{Explanation, NoPort};
+use rulegen_inspect::explain::{Explanation, NoPort, is_pod_of_node, origin_by_input};
 use rulegen_model::{Host, Objects, ServicePort, Snapshot};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
@@ -33,9 +33,6 @@ pub(crate) struct TestPacket {
 
 /// The table's name affects no packet.
 const TABLE: &str = "rulegen";
-
-/// An interface that is not of a local pod, unless pods are recognised by this name.
-const UPLINK: [&str; 2] = ["eth0", "uplink0"];
 
 impl NodeRules {
     pub(crate) fn new(
@@ -104,9 +101,12 @@ impl NodeRules {
         let family = IpFamily::of(sent.from);
         let (plan, rules) = self.of_family(family);
         let local = &self.snapshot.node.addresses(family).local;
-        let origin = match local.contains(&sent.from) || sent.from.is_loopback() {
-            true => Origin::Host,
-            false => Origin::Interface(self.interface(objects, sent, plan.pod_traffic.as_ref())),
+        let by_input =
+            origin_by_input(sent.from, objects, &self.snapshot, plan.pod_traffic.as_ref());
+        let origin = match (by_input, &sent.interface) {
+            (Origin::Host, _) => Origin::Host,
+            (_, Some(interface)) => Origin::Interface(interface.clone()),
+            (by_input, None) => by_input,
         };
         let packet =
             Packet { origin, source: sent.from, destination: sent.to, protocol: sent.protocol };
@@ -115,40 +115,8 @@ impl NodeRules {
         explanation
     }
 
-    /// The interface that the packet comes in through. It matters only if local pods are recognised
-    /// by their interfaces.
-    fn interface(&self, objects: &Objects, sent: &TestPacket, pods: Option<&PodTraffic>) -> String {
-        if let Some(interface) = &sent.interface {
-            return interface.clone();
-        }
-        let is_of_pods = |name: &str| match pods {
-            Some(PodTraffic::Through(bridge)) => name == bridge,
-            Some(PodTraffic::ThroughPrefix(prefix)) => name.starts_with(prefix.as_str()),
-            Some(PodTraffic::From(_)) | None => false,
-        };
-        match pods {
-            Some(PodTraffic::Through(name) | PodTraffic::ThroughPrefix(name))
-                if self.is_on_node(objects, sent.from) =>
-            {
-                name.clone()
-            }
-            _ => {
-                let uplink = UPLINK.into_iter().find(|name| !is_of_pods(name));
-                uplink.unwrap_or_default().to_owned()
-            }
-        }
-    }
-
     /// Whether a pod with this address runs on the node.
     pub(crate) fn is_on_node(&self, objects: &Objects, ip: IpAddr) -> bool {
-        let node = &self.snapshot.node;
-        let pods = objects.details.iter().flat_map(|details| details.pods.values());
-        let mut pods = pods.filter(|pod| pod.node.as_deref() == Some(&*node.name));
-        let slices = objects.slices.iter().flat_map(|slice| &slice.object.endpoints);
-        let mut endpoints = slices.filter(|of| of.node_name.as_deref() == Some(&*node.name));
-        let network = node.addresses(IpFamily::of(ip)).pod_cidr;
-        network.is_some_and(|network| network.contains(&ip))
-            || pods.any(|pod| pod.addresses.contains(&ip))
-            || endpoints.any(|of| of.address().and_then(|text| text.parse().ok()) == Some(ip))
+        is_pod_of_node(ip, objects, &self.snapshot)
     }
 }

@@ -11,8 +11,21 @@ use crate::firewall::NetfilterHook;
 pub enum Origin {
     /// Received on this interface.
     Interface(String),
+    /// Received on an interface that is not known. Conditions on interfaces do not hold.
+    UnknownInterface,
     /// Sent by a process on this host.
     Host,
+}
+
+impl Origin {
+    /// The input interface, if it is known. Empty for a packet of this host.
+    pub fn in_interface(&self) -> Option<&str> {
+        match self {
+            Self::Interface(name) => Some(name),
+            Self::UnknownInterface => None,
+            Self::Host => Some(""),
+        }
+    }
 }
 
 /// The first packet of a connection from a client not seen before.

@@ -67,6 +67,7 @@ impl ExplainPage {
     fn sender(&self, of: &Sender) -> String {
         match of {
             Sender::Interface(name) => format!("comes in through {name}"),
+            Sender::UnknownInterface => "received by this node".to_owned(),
             Sender::ThisNode => "sent by this node".to_owned(),
         }
     }

@@ -9,6 +9,7 @@ use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{
     Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve, resolve_ip,
 };
+use rulegen_kernel::routes::Routes;
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
@@ -20,8 +21,8 @@ use crate::configured_store::ConfiguredStore;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ExplainQuery {
     from: IpAddr,
-    /// The incoming interface, unless this node sends the packet.
-    interface: String,
+    /// The input interface, if it is given.
+    interface: Option<String>,
     to: Destination,
 }
 
@@ -38,15 +39,12 @@ pub(super) struct ExplainRequest {
     unavailable_ports: Vec<(ServicePortName, UnavailableReason)>,
 }
 
-/// The default incoming interface. It matters only if pods are detected by their interfaces.
-const INTERFACE: &str = "eth0";
-
 impl ExplainQuery {
     pub(super) fn parse(from: &str, interface: &str, to: &str) -> Result<Self, String> {
         let wrong =
             |_| format!("{from:?} is not an IP address (required: the packet's source address)");
         let from = from.parse().map_err(wrong)?;
-        let interface = if interface.is_empty() { INTERFACE } else { interface }.to_owned();
+        let interface = Some(interface.to_owned()).filter(|name| !name.is_empty());
         Ok(Self { from, interface, to: Destination::parse(to)? })
     }
 }
@@ -95,8 +93,11 @@ impl ExplainRequest {
         }
         let snapshot = relevant_services(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
-        let is_own = local.contains(&query.from) || query.from.is_loopback();
-        let origin = if is_own { Origin::Host } else { Origin::Interface(query.interface.clone()) };
+        let origin = match &query.interface {
+            _ if query.from.is_loopback() || local.contains(&query.from) => Origin::Host,
+            Some(interface) => Origin::Interface(interface.clone()),
+            None => origin_by_route(query.from, destination.ip()),
+        };
         let packet = Packet { origin, source: query.from, destination, protocol };
         let ports = snapshot.service_ports(of_family).iter();
         let unavailable =
@@ -134,6 +135,12 @@ impl ExplainRequest {
             }
         }
     }
+}
+
+/// Where a packet enters this node.
+fn origin_by_route(source: IpAddr, destination: IpAddr) -> Origin {
+    let routes = Routes::open();
+    routes.map_or(Origin::UnknownInterface, |mut routes| routes.origin(source, destination))
 }
 
 /// The Services that have the destination as a frontend or an endpoint. Others do not matter.

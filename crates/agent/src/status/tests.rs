@@ -816,11 +816,11 @@ fn explain_page_uses_objects_for_reasons_and_names() {
     assert!(error("from=10.244.1.9&to=shop/two:81").contains("has no such port"));
     let second = explained("from=10.244.1.9&to=shop/two:https");
     assert_eq!(second["packet"]["to"], "10.96.0.15:443");
-    let sender = |query: &str| {
+    let names_interface = |query: &str| {
         let html = html(&status, &format!("/explain?from=10.244.1.9&to=shop/web{query}"));
-        html.split_once("comes in through ").unwrap().1.chars().take(6).collect::<String>()
+        html.contains("comes in through cali12")
     };
-    assert_eq!((sender(""), sender("&interface=cali12")), ("eth0</".into(), "cali12".into()));
+    assert!(names_interface("&interface=cali12") && !names_interface(""));
 }
 
 /// A long commit locks the store only for reading.

@@ -51,8 +51,8 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "FAMILY")]
     pub(crate) ip_family: Option<FamilyChoice>,
 
-    /// Input interface of the packet, for the detect-local modes that use interfaces. Default: with
-    /// --live, the interface of the route back to the source; else eth0
+    /// Input interface of the packet. Default: with --live, the interface of the kernel's route back
+    /// to the source; else that of local pods, if --detect-local-mode names it, and unknown otherwise
     #[arg(long, value_name = "NAME", value_parser = super::shared::interface)]
     pub(crate) interface: Option<String>,
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use rulegen_compiler::PodTraffic;
 use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
 use rulegen_ruleset::RefusedAt;
@@ -78,6 +79,20 @@ impl Explanation {
     pub(super) fn on_unknown_host(&mut self) {
         for end in &mut self.ends {
             end.conditions = vec![EndCondition::new(Code::UnknownHost, words::UNKNOWN_HOST)];
+        }
+    }
+
+    /// Adds a condition to all ends if local pods are detected by their interfaces, and that of the
+    /// packet is not known.
+    pub(super) fn on_unknown_interface(&mut self, pods: Option<&PodTraffic>) {
+        let interfaces = match pods {
+            Some(PodTraffic::Through(bridge)) => bridge.clone(),
+            Some(PodTraffic::ThroughPrefix(start)) => format!("{start}*"),
+            Some(PodTraffic::From(_)) | None => return,
+        };
+        let text = words::interface_of_pods(&interfaces);
+        for end in &mut self.ends {
+            end.conditions.push(EndCondition::new(Code::UnknownInterface, &*text));
         }
     }
 

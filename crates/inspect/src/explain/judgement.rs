@@ -125,7 +125,7 @@ impl Judge<'_> {
 
     fn first_hook(&self) -> NetfilterHook {
         match self.packet.sender {
-            Sender::Interface(_) => NetfilterHook::Prerouting,
+            Sender::Interface(_) | Sender::UnknownInterface => NetfilterHook::Prerouting,
             Sender::ThisNode => NetfilterHook::Output,
         }
     }
@@ -228,23 +228,30 @@ impl<'a> Way<'a> {
             self.meet(&Place::ConnectionTracking, PACKET);
         }
         match self.judge.packet.sender.clone() {
-            Sender::Interface(interface) => self.follow_received(&interface),
+            Sender::Interface(interface) => self.follow_received(Some(&interface)),
+            Sender::UnknownInterface => self.follow_received(None),
             Sender::ThisNode => self.follow_sent(),
         }
     }
 
-    fn follow_received(&mut self, interface: &str) -> Result<(), Left> {
-        self.meet(&Place::In(interface), PACKET);
+    fn follow_received(&mut self, interface: Option<&str>) -> Result<(), Left> {
+        if let Some(interface) = interface {
+            self.meet(&Place::In(interface), PACKET);
+        }
         self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
-        match self.route(self.to, Some(interface))? {
+        let route = match interface {
+            Some(_) => self.route(self.to, interface)?,
+            None => self.route_from_unknown_interface(),
+        };
+        match route {
             RouteFact::Local => {
                 self.pass(NetfilterHook::Input, |way, _| way.translated(interface, Some("")))
             }
             RouteFact::Out(out) => {
                 self.pass(NetfilterHook::Forward, |way, _| way.translated(interface, Some(&out)))?;
-                if out == interface {
+                if interface == Some(&*out) {
                     self.hairpin(&out)?;
                 }
                 self.pass(NetfilterHook::Postrouting, |way, priority| {
@@ -272,7 +279,7 @@ impl<'a> Way<'a> {
         self.pass(NetfilterHook::Output, |way, priority| PartialPacket {
             in_interface: Some(String::new()),
             out_interface: out.clone(),
-            ..way.original(priority, "")
+            ..way.original(priority, Some(""))
         })?;
         self.marked();
         let then = if self.is_translated { self.route(self.to, None)? } else { first };
@@ -291,7 +298,7 @@ impl<'a> Way<'a> {
         }
         self.meet(&Place::In("lo"), PACKET);
         let looped = |way: &Self, _| {
-            let packet = way.translated("lo", Some(""));
+            let packet = way.translated(Some("lo"), Some(""));
             if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
         };
         self.pass(NetfilterHook::Prerouting, looped)?;
@@ -542,6 +549,12 @@ impl<'a> Way<'a> {
         }
     }
 
+    fn route_from_unknown_interface(&mut self) -> RouteFact {
+        let text = words::UNKNOWN_INTERFACE;
+        self.conditions.add(EndCondition::new(Code::UnknownInterface, text));
+        RouteFact::Unknown
+    }
+
     fn hairpin(&mut self, bridge: &str) -> Result<(), Left> {
         match self.judge.network.hairpin(bridge, self.judge.packet.from, self.to.ip()) {
             HairpinFact::Works => Ok(()),
@@ -575,15 +588,16 @@ impl<'a> Way<'a> {
     /// The packet at the first hook.
     fn entering(&self, priority: i32) -> PartialPacket {
         match &self.judge.packet.sender {
-            Sender::Interface(interface) => self.original(priority, interface),
+            Sender::Interface(interface) => self.original(priority, Some(interface)),
+            Sender::UnknownInterface => self.original(priority, None),
             Sender::ThisNode => {
-                PartialPacket { out_interface: None, ..self.original(priority, "") }
+                PartialPacket { out_interface: None, ..self.original(priority, Some("")) }
             }
         }
     }
 
     /// The packet at prerouting or output: its destination is replaced there.
-    fn original(&self, priority: i32, interface: &str) -> PartialPacket {
+    fn original(&self, priority: i32, interface: Option<&str>) -> PartialPacket {
         let original = self.judge.packet.to;
         let is_replaced = match (self.is_translated, priority) {
             (true, priority) if priority > DSTNAT => Some(true),
@@ -598,7 +612,7 @@ impl<'a> Way<'a> {
             _ => Connection::New { translated: is_replaced, masqueraded: Some(false) },
         };
         let packet = PartialPacket {
-            in_interface: Some(interface.to_owned()),
+            in_interface: interface.map(str::to_owned),
             out_interface: Some(String::new()),
             connection,
             ..self.sent()
@@ -610,11 +624,10 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// The packet behind DNAT, with its final destination. `None` if the output interface is not
-    /// known.
-    fn translated(&self, interface: &str, out: Option<&str>) -> PartialPacket {
+    /// The packet behind DNAT, with its final destination. `None` if an interface is not known.
+    fn translated(&self, interface: Option<&str>, out: Option<&str>) -> PartialPacket {
         self.to_end(PartialPacket {
-            in_interface: Some(interface.to_owned()),
+            in_interface: interface.map(str::to_owned),
             out_interface: out.map(str::to_owned),
             connection: self.connection(Some(false)),
             ..self.sent()
@@ -631,7 +644,7 @@ impl<'a> Way<'a> {
         let packet = PartialPacket {
             in_interface: None,
             connection: self.connection(masqueraded),
-            ..self.translated("", out)
+            ..self.translated(None, out)
         };
         match masqueraded {
             Some(false) => packet,

@@ -18,6 +18,7 @@ mod explanation;
 mod judgement;
 pub(crate) mod network;
 pub(crate) mod no_address;
+mod origin;
 pub(crate) mod outcome;
 mod packet;
 mod path;
@@ -28,9 +29,9 @@ mod tests;
 
 use std::net::IpAddr;
 
-use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset, TracedHost};
 use rulegen_ruleset::nftables::{self, Table};
+use rulegen_ruleset::{Origin, Packet};
 
 pub use cause::Cause;
 pub use cluster::service_state;
@@ -39,6 +40,7 @@ pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
 pub use network::{HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery};
 pub use no_address::{NoPort, ServiceState};
+pub use origin::{is_pod_of_node, origin_by_input};
 pub use outcome::Outcome;
 pub use packet::{Sender, ShownPacket};
 use path::PacketPath;
@@ -97,8 +99,12 @@ fn explained(
     let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
     let remarks = known.all();
     let (rules, ends, behind) = path::parted(ways);
+    let is_interface_unknown = packet.origin == Origin::UnknownInterface;
     let packet = ShownPacket::from(packet);
     let mut explanation = Explanation { packet, frontend, remarks, rules, ends, behind, unknown };
     explanation.on_unknown_host();
+    if is_interface_unknown {
+        explanation.on_unknown_interface(plan.and_then(|plan| plan.pod_traffic.as_ref()));
+    }
     explanation
 }

@@ -61,6 +61,8 @@ impl Serialize for ShownPacket {
 pub enum Sender {
     /// Another host or a pod: the packet comes in through this interface.
     Interface(String),
+    /// Another host or a pod. The interface that the packet comes in through is not known.
+    UnknownInterface,
     /// A process on this node.
     ThisNode,
 }
@@ -69,6 +71,7 @@ impl From<&Packet> for ShownPacket {
     fn from(packet: &Packet) -> Self {
         let sender = match &packet.origin {
             Origin::Interface(name) => Sender::Interface(name.clone()),
+            Origin::UnknownInterface => Sender::UnknownInterface,
             Origin::Host => Sender::ThisNode,
         };
         let Packet { source: from, destination: to, protocol, .. } = *packet;

@@ -175,23 +175,19 @@ impl<'a> Tracer<'a, '_> {
             mark: 0,
         };
         let first: &[(Table, &str)] = match self.packet.origin {
-            Origin::Interface(_) => &[(Table::Nat, "PREROUTING")],
+            Origin::Interface(_) | Origin::UnknownInterface => &[(Table::Nat, "PREROUTING")],
             Origin::Host => &[(Table::Nat, "OUTPUT"), (Table::Filter, "OUTPUT")],
         };
         let mut branches = Vec::new();
         for state in self.hooks(vec![start], first, &mut branches) {
             let hooks: &[(Table, &str)] =
                 match (&self.packet.origin, self.is_local(state.destination.ip())) {
-                    (Origin::Interface(_), true) => {
-                        &[(Table::Filter, "INPUT"), (Table::Nat, "INPUT")]
-                    }
-                    (Origin::Interface(_), false) => {
-                        &[(Table::Filter, "FORWARD"), (Table::Nat, "POSTROUTING")]
-                    }
                     (Origin::Host, true) => {
                         &[(Table::Nat, "POSTROUTING"), (Table::Filter, "INPUT")]
                     }
                     (Origin::Host, false) => &[(Table::Nat, "POSTROUTING")],
+                    (_, true) => &[(Table::Filter, "INPUT"), (Table::Nat, "INPUT")],
+                    (_, false) => &[(Table::Filter, "FORWARD"), (Table::Nat, "POSTROUTING")],
                 };
             for state in self.hooks(vec![state], hooks, &mut branches) {
                 let verdict = PacketVerdict::Delivered {
@@ -371,15 +367,16 @@ impl<'a> Tracer<'a, '_> {
         // A packet without a port stands for any protocol.
         let has_port = original.port() != 0;
         let incoming = match origin {
-            Origin::Interface(name) => name.as_str(),
-            Origin::Host => "lo",
+            Origin::Host => Some("lo"),
+            received => received.in_interface(),
         };
+        let incoming = incoming.map(str::to_owned);
         let out = |to: IpAddr| (self.out_interface)(to);
         let (in_interface, out_interface) = match built_in.as_str() {
-            "FORWARD" => (Some(incoming.to_owned()), out(state.destination.ip())),
+            "FORWARD" => (incoming, out(state.destination.ip())),
             "OUTPUT" => (Some(String::new()), out(original.ip())),
             "POSTROUTING" => (None, out(state.destination.ip())),
-            _ => (Some(incoming.to_owned()), Some(String::new())),
+            _ => (incoming, Some(String::new())),
         };
         let (translated, masqueraded) = (Some(state.translated), Some(state.masqueraded));
         let to = state.destination;
@@ -469,10 +466,7 @@ impl<'a> Tracer<'a, '_> {
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
             network.is_none_or(|network| network.value.contains(&ip) != network.negated)
         };
-        let interface = match &self.packet.origin {
-            Origin::Interface(name) => name.as_str(),
-            Origin::Host => "",
-        };
+        let interface = self.packet.origin.in_interface().unwrap_or_default();
         contains(&rule.source, source)
             && contains(&rule.destination, state.destination.ip())
             && rule.in_interface.as_ref().is_none_or(|i| i.value.matches(interface) != i.negated)

@@ -169,16 +169,16 @@ impl<'a> Tracer<'a, '_> {
             at: None,
         };
         let first = match self.packet.origin {
-            Origin::Interface(_) => Hook::Prerouting,
+            Origin::Interface(_) | Origin::UnknownInterface => Hook::Prerouting,
             Origin::Host => Hook::Output,
         };
         let mut branches = Vec::new();
         for state in self.hook(vec![start], first, &mut branches) {
             let then: &[Hook] = match (&self.packet.origin, self.is_local(state.destination.ip())) {
-                (Origin::Interface(_), true) => &[Hook::Input],
-                (Origin::Interface(_), false) => &[Hook::Forward, Hook::Postrouting],
                 (Origin::Host, true) => &[Hook::Postrouting, Hook::Input],
                 (Origin::Host, false) => &[Hook::Postrouting],
+                (_, true) => &[Hook::Input],
+                (_, false) => &[Hook::Forward, Hook::Postrouting],
             };
             let mut states = vec![state];
             for hook in then {
@@ -400,7 +400,7 @@ impl<'a> Tracer<'a, '_> {
         match (&self.packet.origin, interface) {
             (Origin::Interface(name), Interface::Named(named)) => name == named,
             (Origin::Interface(name), Interface::Prefix(start)) => name.starts_with(start.as_str()),
-            (Origin::Host, _) => false,
+            (Origin::UnknownInterface | Origin::Host, _) => false,
         }
     }
 

@@ -17,9 +17,6 @@ use super::rules::ExplainedRules;
 use crate::args::KernelArgs;
 use crate::input;
 
-/// The input interface if none is known. Matters only if local pods are detected by their interfaces.
-pub(super) const DEFAULT_INTERFACE: &str = "eth0";
-
 /// The rules in the kernel of this network namespace, read once per family.
 pub(crate) struct KernelRules<'a> {
     args: &'a KernelArgs,
@@ -63,12 +60,10 @@ impl LiveRules for KernelRules<'_> {
     ) -> Result<Explanation, String> {
         let LivePacket { from, interface, to, protocol } = packet.clone();
         let rules = self.of_family(IpFamily::of(from))?;
-        let origin = match self.local.contains(&from) || from.is_loopback() {
-            true => Origin::Host,
-            false => {
-                let interface = interface.or_else(|| host::interface_towards(from));
-                Origin::Interface(interface.unwrap_or_else(|| DEFAULT_INTERFACE.to_owned()))
-            }
+        let origin = match interface {
+            _ if from.is_loopback() || self.local.contains(&from) => Origin::Host,
+            Some(interface) => Origin::Interface(interface),
+            None => rules.origin(from, to.ip()),
         };
         let packet = Packet { origin, source: from, destination: to, protocol };
         let mut explanation = rules.explain(&self.local, &packet, Some(plan));

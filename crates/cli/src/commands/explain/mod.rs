@@ -8,15 +8,14 @@ mod others;
 mod rules;
 pub(super) mod text;
 
-use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use live::{DEFAULT_INTERFACE, closed_loopback};
+use live::closed_loopback;
 use rulegen_compiler::plan;
-use rulegen_inspect::explain::{Explanation, UnresolvedService};
-use rulegen_net::{IpFamily, Protocol};
-use rulegen_os::host;
+use rulegen_inspect::explain::{Explanation, UnresolvedService, origin_by_input};
+use rulegen_model::Cluster;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::ExplainedRules;
 use serde::Serialize;
@@ -90,7 +89,18 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         Some(cluster) => cluster.snapshot.node.addresses(family).local.clone(),
         None => input::host().addresses,
     };
-    let packet = sent(args, from, &local, destination::of(args, family, &rules, cluster)?);
+    let (destination, protocol) = destination::of(args, family, &rules, cluster)?;
+    let is_own = from.is_loopback() || local.contains(&from);
+    let origin = match (&args.interface, cluster.filter(|_| !args.live)) {
+        _ if is_own => Origin::Host,
+        (Some(interface), _) => Origin::Interface(interface.clone()),
+        (None, Some(Cluster { objects, snapshot })) => {
+            let pods = plan.as_ref().and_then(|plan| plan.pod_traffic.as_ref());
+            origin_by_input(from, objects, snapshot, pods)
+        }
+        (None, None) => rules.origin(from, destination.ip()),
+    };
+    let packet = Packet { origin, source: from, destination, protocol };
     let mut explanation = rules.explain(&local, &packet, plan.as_ref());
     if let Some(no_port) = args.to.no_port() {
         explanation.without_port(no_port);
@@ -103,23 +113,4 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     }
     rules.on_host(&mut explanation, &local);
     Ok(explanation)
-}
-
-fn sent(
-    args: &ExplainArgs,
-    from: IpAddr,
-    local: &[IpAddr],
-    (destination, protocol): (SocketAddr, Protocol),
-) -> Packet {
-    let origin = match local.contains(&from) || from.is_loopback() {
-        true => Origin::Host,
-        false => Origin::Interface(interface(args, from)),
-    };
-    Packet { origin, source: from, destination, protocol }
-}
-
-/// The interface that the packet comes in through: with `--live` by the route back.
-fn interface(args: &ExplainArgs, from: IpAddr) -> String {
-    let by_route = || args.live.then(|| host::interface_towards(from)).flatten();
-    args.interface.clone().or_else(by_route).unwrap_or_else(|| DEFAULT_INTERFACE.to_owned())
 }

@@ -40,10 +40,16 @@ impl LiveNetwork {
         })
     }
 
+    /// Where a packet enters, if it takes the route back to its source.
+    pub(super) fn origin(&self, source: IpAddr, destination: IpAddr) -> Origin {
+        self.routes.borrow_mut().origin(source, destination)
+    }
+
     /// The output interface of a packet to an address.
     pub(super) fn out_interface(&self, packet: &Packet, to: IpAddr) -> Option<String> {
         let in_interface = match &packet.origin {
             Origin::Interface(name) => Some(name.as_str()),
+            Origin::UnknownInterface => return None,
             Origin::Host => None,
         };
         let to_port = (packet.destination.port() != 0)

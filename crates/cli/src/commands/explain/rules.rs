@@ -10,10 +10,10 @@ use rulegen_inspect::explain::{Explanation, by_ruleset_on};
 use rulegen_inspect::listing::{Listing, of_table};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::Packet;
 use rulegen_ruleset::firewall::FirewallBaseChain;
 use rulegen_ruleset::iptables::TracedHost;
 use rulegen_ruleset::nftables::{Delinearized, Name, Unknown};
+use rulegen_ruleset::{Origin, Packet};
 
 use super::network::LiveNetwork;
 use super::others::{Followed, base_chains};
@@ -64,6 +64,12 @@ impl ExplainedRules {
             }
             ProxyMode::Nftables => held_table(kernel, table, family),
         }
+    }
+
+    /// Where a packet enters, if the rules are those of the kernel.
+    pub(super) fn origin(&self, source: IpAddr, destination: IpAddr) -> Origin {
+        let network = self.host.as_ref().map(|host| &host.network);
+        network.map_or(Origin::UnknownInterface, |network| network.origin(source, destination))
     }
 
     /// The Services that the rules are for.

@@ -45,6 +45,7 @@ impl Text {
         let Explanation { packet, frontend, remarks, rules, ends, behind, unknown } = explanation;
         let sender = match &packet.sender {
             Sender::Interface(name) => format!("in through {name}"),
+            Sender::UnknownInterface => "received by this node".to_owned(),
             Sender::ThisNode => "sent by this node".to_owned(),
         };
         let (from, to) = (packet.from, packet.destination());
