@@ -757,6 +757,29 @@ fn doctor_firewall_of_others_drops_forwarded_traffic() {
     namespace.run("nft add rule inet fw early fib saddr . iif oif missing drop");
     let what = patient.one("firewall", "note");
     assert!(what.starts_with("the nftables chain inet fw early has rules that drop"), "{what}");
+    let remedy = patient.remedy("firewall", "");
+    assert!(remedy.contains("accept packets to the addresses of Services"), "{remedy}");
+    for [family, addresses, node_ip] in
+        [["ip", "10.96.0.0/16, 192.0.2.1", "192.168.50.1"], ["ip6", "fd00:96::/64", "fd00:50::1"]]
+    {
+        namespace.run(&format!(
+            "nft insert rule inet fw early {family} daddr '{{ {addresses}, {node_ip} }}' accept"
+        ));
+    }
+    patient.is_cured("firewall");
+    // As firewalld: behind DNAT.
+    namespace.run(
+        "nft 'delete table inet fw; add table inet fw; \
+         add chain inet fw late { type filter hook prerouting priority filter + 10; }; \
+         add rule inet fw late fib saddr . mark . iif oif missing drop'",
+    );
+    let what = patient.one("firewall", "note");
+    assert!(what.starts_with("the nftables chain inet fw late has rules that drop"), "{what}");
+    let remedy = patient.remedy("firewall", "");
+    let command = "nft insert rule inet fw late ct status dnat accept";
+    assert!(remedy.contains(command), "{remedy}");
+    namespace.run(command);
+    patient.is_cured("firewall");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! like those of `explain`, for a packet of which little is known: its destination was translated to
 //! some pod.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::error::FactResult;
@@ -26,9 +28,33 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let held = node.iptables()?;
     let mut firewalls = of_nftables(node, held)?;
     firewalls.extend(held.iter().flat_map(firewalls_of));
-    let (pods, budget) = (pod_networks(node), Budget::default());
-    let findings = firewalls.iter().filter_map(|firewall| check(firewall, &pods, &budget));
+    let known = KnownAddresses { pods: pod_networks(node), services: service_addresses(node) };
+    let budget = Budget::default();
+    let findings = firewalls.iter().filter_map(|firewall| check(firewall, &known, &budget));
     Ok(CheckResult::Found(findings.collect()))
+}
+
+/// What is known of the destinations of packets to Services.
+#[derive(Default)]
+struct KnownAddresses {
+    /// Networks of pods.
+    pods: Vec<IpNet>,
+    /// Addresses of Services.
+    services: Vec<IpAddr>,
+}
+
+/// Cluster IPs, external IPs and load balancer IPs. A chain that accepts so many accepts all by a
+/// network or set.
+fn service_addresses(node: &NodeFacts) -> Vec<IpAddr> {
+    const ENOUGH: usize = 256;
+    let snapshot = node.cluster().map(|cluster| &cluster.snapshot);
+    let ports = snapshot.into_iter().flat_map(|of| of.ipv4.iter().chain(&of.ipv6));
+    let addresses = ports.flat_map(|port| {
+        let others = port.external_ips.iter().chain(&port.load_balancer_ips);
+        std::iter::once(&port.cluster_ip).chain(others).copied()
+    });
+    let distinct: BTreeSet<IpAddr> = addresses.collect();
+    distinct.into_iter().take(ENOUGH).collect()
 }
 
 /// The networks of pods, as far as they are known.
@@ -137,10 +163,26 @@ fn leave_out_services(base: &mut FirewallBaseChain) {
     }
 }
 
-/// What Services forward, at a hook: one packet for each network of pods.
-fn packets(base: &FirewallBaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<PartialPacket> {
+/// Whether the destination of what Services forward is not translated yet.
+fn is_before_dnat(base: &FirewallBaseChain) -> bool {
+    match base.hook {
+        NetfilterHook::Ingress => true,
+        NetfilterHook::Prerouting => base.priority <= DSTNAT,
+        _ => false,
+    }
+}
+
+/// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h.
+const DSTNAT: i32 = -100;
+
+/// What Services forward, at a hook: one packet for each address of a Service, or behind DNAT one
+/// for each network of pods.
+fn packets(
+    base: &FirewallBaseChain,
+    family: IpFamily,
+    known: &KnownAddresses,
+) -> Vec<PartialPacket> {
     const CONNTRACK: i32 = -200;
-    const DSTNAT: i32 = -100;
     let new = |translated| Connection::New { translated, masqueraded: None };
     let connection = match (base.hook, base.priority) {
         (NetfilterHook::Ingress, _) | (NetfilterHook::Prerouting, CONNTRACK) => Connection::Unknown,
@@ -150,7 +192,13 @@ fn packets(base: &FirewallBaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<Pa
         _ => new(Some(true)),
     };
     let packet = PartialPacket { connection, ..PartialPacket::unknown(family) };
-    let of_family = pods.iter().filter(|network| IpFamily::of_network(**network) == family);
+    if is_before_dnat(base) && base.hook == NetfilterHook::Prerouting {
+        let of_family = known.services.iter().filter(|ip| IpFamily::of(**ip) == family);
+        let to_services = of_family.map(|ip| packet.clone().to_network(IpNet::from(*ip)));
+        let to_services: Vec<PartialPacket> = to_services.collect();
+        return if to_services.is_empty() { vec![packet] } else { to_services };
+    }
+    let of_family = known.pods.iter().filter(|network| IpFamily::of_network(**network) == family);
     let to_pods = of_family.map(|network| packet.clone().to_network(*network));
     let to_pods: Vec<PartialPacket> = to_pods.collect();
     match base.hook {
@@ -181,12 +229,13 @@ fn refused(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) ->
     }
 }
 
-fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding> {
+fn check(firewall: &Firewall, known: &KnownAddresses, budget: &Budget) -> Option<Finding> {
     let Firewall { name, families, base, remedy } = firewall;
-    // Network plugins accept one network of pods: that of the cluster, or that of the node.
     let of_family = |family: &IpFamily| {
-        let packets = packets(base, *family, pods).into_iter();
-        packets.map(|packet| refused(base, &packet, budget)).min()
+        let packets = packets(base, *family, known).into_iter();
+        let results = packets.map(|packet| refused(base, &packet, budget));
+        // Network plugins accept one network of pods: that of the cluster, or that of the node.
+        if is_before_dnat(base) { results.max() } else { results.min() }
     };
     let results: Vec<(Refused, IpFamily)> =
         families.iter().filter_map(|family| Some((of_family(family)?, *family))).collect();
@@ -199,9 +248,7 @@ fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding
         NetfilterHook::Input => "forwards to processes of this node (pods of the host network)",
         _ => "forwards to pods",
     };
-    // There the destination is not translated yet.
-    let is_before_dnat = matches!(base.hook, NetfilterHook::Ingress | NetfilterHook::Prerouting);
-    let remedy = match is_before_dnat {
+    let remedy = match is_before_dnat(base) {
         true => format!("let {name} accept packets to the addresses of Services"),
         false => remedy.clone(),
     };
@@ -239,8 +286,8 @@ mod tests {
     use super::*;
     use crate::finding::FindingSeverity;
 
-    fn pods() -> [IpNet; 1] {
-        ["10.244.0.0/16".parse().unwrap()]
+    fn known() -> KnownAddresses {
+        KnownAddresses { pods: vec!["10.244.0.0/16".parse().unwrap()], services: Vec::new() }
     }
 
     fn found(forward_policy: &str, rules: &[&str]) -> Option<FindingSeverity> {
@@ -259,7 +306,7 @@ mod tests {
         let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
         let firewalls = firewalls_of(&held);
         let mut findings =
-            firewalls.iter().filter_map(|one| check(one, &pods(), &Budget::default()));
+            firewalls.iter().filter_map(|one| check(one, &known(), &Budget::default()));
         let first = findings.next();
         assert_eq!(findings.next(), None);
         first
@@ -339,7 +386,7 @@ mod tests {
             chains: Some(Arc::new([("guard".into(), rules)].into())),
         };
         let firewall = of_base_chain(TableFamily::Inet, base, &[IpFamily::Ipv4, IpFamily::Ipv6]);
-        let finding = check(&firewall, &pods(), &Budget::default())?;
+        let finding = check(&firewall, &known(), &Budget::default())?;
         assert!(finding.what.starts_with("the nftables chain inet fw guard "), "{finding:?}");
         Some(finding.severity)
     }
