@@ -1,21 +1,27 @@
 //! ufw, firewalld and Docker from Debian's packages next to the agent. Services answer while the
-//! firewall starts, reloads and stops.
+//! firewall starts, reloads and stops. doctor and explain judge their rules as packets do.
 //!
 //! All of them run in the network namespace of the test, with their own folders, message bus and
 //! containerd.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::common::{root, stderr, stdout};
+use crate::explain::ends;
 use crate::namespace::Namespace;
 use crate::running_agent::{
     Agent, Manifests, SOON, cluster_ip, during_requests, eventually, service, within,
 };
-use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
+use crate::topology::{ELSEWHERE_IPS, From, POD_IPS, Topology};
+use crate::traffic::{Answer, Proto};
 
 const MODES: [&str; 2] = ["nftables", "iptables"];
 
@@ -121,20 +127,23 @@ fn firewall_ufw_does_not_break_services() {
     services_answer_during(
         "ufw",
         &["ufw --force enable", "ufw allow 22/tcp", "ufw reload", "ufw disable"],
-        |node| {
-            let copy = node.folder("ufw");
-            let copy = copy.display();
-            node.run(&format!(
-                "cp -r /etc/ufw {copy}/etc; cp /etc/default/ufw {copy}/default; \
-                 sed -i 's/^DEFAULT_FORWARD_POLICY=.*/DEFAULT_FORWARD_POLICY=\"ACCEPT\"/' {copy}/default"
-            ));
-            let script = format!(
-                "mount --bind {copy}/etc /etc/ufw && mount --bind {copy}/default /etc/default/ufw \
-                 && mount -t tmpfs none /run/lock && $1\n"
-            );
-            Firewall::Script { script: node.file("ufw.sh", &script), _process: None }
-        },
+        |node| ufw(node, "ACCEPT"),
     );
+}
+
+/// ufw with a policy of FORWARD, and copies of its files.
+fn ufw(node: &Namespace, policy: &str) -> Firewall {
+    let copy = node.folder("ufw");
+    let copy = copy.display();
+    node.run(&format!(
+        "cp -r /etc/ufw {copy}/etc; cp /etc/default/ufw {copy}/default; \
+         sed -i 's/^DEFAULT_FORWARD_POLICY=.*/DEFAULT_FORWARD_POLICY=\"{policy}\"/' {copy}/default"
+    ));
+    let script = format!(
+        "mount --bind {copy}/etc /etc/ufw && mount --bind {copy}/default /etc/default/ufw \
+         && mount -t tmpfs none /run/lock && $1\n"
+    );
+    Firewall::Script { script: node.file("ufw.sh", &script), _process: None }
 }
 
 #[test]
@@ -142,26 +151,28 @@ fn firewall_firewalld_does_not_break_services() {
     services_answer_during(
         "firewalld",
         &["start", "firewall-cmd --add-port=22/tcp", "firewall-cmd --reload", "stop"],
-        |node| {
-            let folder = node.folder("firewalld");
-            let bus = start_bus(node, &folder);
-            let folder = folder.display();
-            let script = format!(
-                "export DBUS_SYSTEM_BUS_ADDRESS=unix:path={folder}/bus\n\
-                 running() {{ firewall-cmd --state >{folder}/state 2>&1; }}\n\
-                 case $1 in\n\
-                 start) mkdir {folder}/config\n\
-                 firewalld --nofork --nopid --system-config {folder}/config \
-                 >{folder}/log 2>&1 & echo $! >{folder}/pid\n\
-                 for n in $(seq 300); do running && exit; sleep 0.1; done; cat {folder}/log >&2; exit 1;;\n\
-                 stop) kill $(cat {folder}/pid)\n\
-                 for n in $(seq 300); do running || exit 0; sleep 0.1; done; exit 1;;\n\
-                 *) $1;;\n\
-                 esac\n"
-            );
-            Firewall::Script { script: node.file("firewalld.sh", &script), _process: Some(bus) }
-        },
+        firewalld,
     );
+}
+
+fn firewalld(node: &Namespace) -> Firewall {
+    let folder = node.folder("firewalld");
+    let bus = start_bus(node, &folder);
+    let folder = folder.display();
+    let script = format!(
+        "export DBUS_SYSTEM_BUS_ADDRESS=unix:path={folder}/bus\n\
+         running() {{ firewall-cmd --state >{folder}/state 2>&1; }}\n\
+         case $1 in\n\
+         start) mkdir {folder}/config\n\
+         firewalld --nofork --nopid --system-config {folder}/config \
+         >{folder}/log 2>&1 & echo $! >{folder}/pid\n\
+         for n in $(seq 300); do running && exit; sleep 0.1; done; cat {folder}/log >&2; exit 1;;\n\
+         stop) kill $(cat {folder}/pid)\n\
+         for n in $(seq 300); do running || exit 0; sleep 0.1; done; exit 1;;\n\
+         *) $1;;\n\
+         esac\n"
+    );
+    Firewall::Script { script: node.file("firewalld.sh", &script), _process: Some(bus) }
 }
 
 /// A message bus without access control.
@@ -314,4 +325,118 @@ impl Docker {
     fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap()
     }
+}
+
+/// What doctor and explain say beside a firewall in its default configuration, which comes first as
+/// on a node that is set up.
+fn diagnosis_is_right(name: &str, prepare: impl Fn(&Namespace) -> Firewall) {
+    MODES.iter().for_each(|mode| diagnosis_is_right_in_mode(mode, name, &prepare));
+}
+
+fn diagnosis_is_right_in_mode(mode: &str, name: &str, prepare: impl Fn(&Namespace) -> Firewall) {
+    // containerd's socket has a path of at most 107 bytes.
+    let lab = Topology::new(&format!("{name}-{mode}-d"));
+    let _firewall = prepare(&lab.node);
+    let flags = format!("--proxy-mode {mode} --cluster-cidr 10.244.0.0/16,fd00:10:244::/48");
+    lab.apply(&format!("{flags} --ip-family dual"));
+    let cluster = root().join("tests/netns/cluster.yaml");
+    let flags = format!("-f {} --hostname-override node-1 {flags}", cluster.display());
+
+    let findings = firewall_findings(&lab, &flags);
+    let stopped = stopped_packets(&lab, &flags);
+    let errors = findings.iter().filter(|finding| finding["severity"] != "note").count();
+    assert_eq!(stopped.is_empty(), errors == 0, "{name}, {mode}: {stopped:#?}\n{findings:#?}");
+    if matches!(name, "ufw" | "docker") {
+        assert!(!stopped.is_empty(), "{name}, {mode}: its policy of FORWARD drops nothing");
+    }
+    // iptables cannot show a table in which nft added rules.
+    let of_iptables = |finding: &&Value| finding["what"].as_str().unwrap().contains("of ip");
+    if name != "firewalld" {
+        let all_of_iptables = findings.iter().filter(of_iptables).count() == findings.len();
+        assert!(all_of_iptables, "{name}, {mode}: {findings:#?}");
+    }
+    // The remedies help, and doctor sees that.
+    for finding in &findings {
+        let remedy = finding["remedy"].as_str().unwrap();
+        let remedy = remedy.trim_start_matches("if traffic to a Service is dropped: ");
+        let (command, _) = remedy.split_once(", and persist it").expect("no command");
+        lab.node.run(command);
+    }
+    assert_eq!(firewall_findings(&lab, &flags), Vec::<Value>::new(), "{name}, {mode}");
+    let stopped = stopped_packets(&lab, &flags);
+    assert_eq!(stopped, Vec::<String>::new(), "{name}, {mode}: after the remedies");
+}
+
+fn firewall_findings(lab: &Topology, flags: &str) -> Vec<Value> {
+    let output = lab.node.rulegen(&format!("doctor -o json --check firewall {flags}"));
+    let report: Value = serde_json::from_str(&stdout(&output))
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    report["checks"][0]["findings"].as_array().expect("no findings").clone()
+}
+
+/// Packets to Services that get no answer from an endpoint. explain says of each packet what
+/// happens to it.
+fn stopped_packets(lab: &Topology, flags: &str) -> Vec<String> {
+    let clients = [From::Pod, From::BridgedPod, From::PodElsewhere, From::Node, From::Outside];
+    let destinations =
+        ["10.96.0.10:80", "[fd00:96::10]:80", "192.168.50.1:30010", "[fd00:50::1]:30010"];
+    let mut stopped = Vec::new();
+    for from in clients {
+        for to in destinations.map(|to| to.parse::<SocketAddr>().unwrap()) {
+            let (_, source) = lab.source(from, to);
+            let explain = format!("explain --live {flags} --from {source} --to {to} -o json");
+            let output = lab.node.rulegen(&explain);
+            let explained: Value = serde_json::from_str(&stdout(&output))
+                .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+            let all = explained["ends"].as_array().unwrap();
+            let is_certain = all.iter().all(|end| end["conditions"].is_null());
+            let ends = ends(&explained);
+            let fits = |answer| ends.iter().any(|end| end.fits(lab, answer, source));
+            let mut answer = lab.ask(from, Proto::Tcp, to);
+            if answer == Answer::Silence && !fits(answer) {
+                // The machine may be busy.
+                answer = lab.ask_with_long_timeout(from, Proto::Tcp, to);
+            }
+            let is_right = fits(answer) || !is_certain;
+            assert!(is_right, "{from:?} to {to}: {answer:?}\n{explained:#}");
+            // Rules of IPv6 look at extension headers and reverse paths, which are not judged.
+            let is_forwarded = from != From::Node;
+            let may_be_uncertain = to.is_ipv6() || !is_forwarded;
+            assert!(is_certain || may_be_uncertain, "{from:?} to {to}: {answer:?}\n{explained:#}");
+            if is_forwarded && !matches!(answer, Answer::From { .. }) {
+                stopped.push(format!("{from:?} to {to}: {answer:?}"));
+            }
+        }
+    }
+    stopped
+}
+
+#[test]
+fn firewall_ufw_is_judged_by_doctor_and_explain() {
+    diagnosis_is_right("ufw", |node| {
+        let firewall = ufw(node, "DROP");
+        firewall.step(node, "ufw --force enable");
+        firewall
+    });
+}
+
+#[test]
+fn firewall_firewalld_is_judged_by_doctor_and_explain() {
+    diagnosis_is_right("firewalld", |node| {
+        let firewall = firewalld(node);
+        firewall.step(node, "start");
+        firewall
+    });
+}
+
+#[test]
+fn firewall_docker_is_judged_by_doctor_and_explain() {
+    diagnosis_is_right("docker", |node| {
+        // As on a node where Docker turned on forwarding.
+        node.run("sysctl -qw net.ipv4.ip_forward=0");
+        let docker = Docker::new(node);
+        docker.step(node, "start");
+        node.run("sysctl -qw net.ipv4.ip_forward=1");
+        Firewall::Docker(docker)
+    });
 }

@@ -210,6 +210,13 @@ impl<'a> Reader<'a> {
                 let port = u16::from_be_bytes(compared.try_into().ok()?);
                 self.ports(offset, negated, port, port)
             }
+            // iptables compares both ports at once.
+            (Value::Payload { base: TRANSPORT_HEADER, offset: 0, length: 4 }, None) if !negated => {
+                let &[a, b, c, d] = compared else { return None };
+                let [source, destination] = [[a, b], [c, d]].map(u16::from_be_bytes);
+                self.ports(0, negated, source, source)?;
+                self.ports(DESTINATION_PORT, negated, destination, destination)
+            }
             (Value::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1 }, Some(mask)) => {
                 let (&[mask], &[set]) = (mask, compared) else { return None };
                 if self.spec.protocol != Some(Protocol::Tcp) {
