@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::api_server::{Failure, Kind, Slowness, Verb};
+use crate::api_server::{Canned, Failure, Kind, Slowness, Verb};
 use crate::node::{KINDS, Node, wait_until};
 use crate::objects::{cidr, service};
 
@@ -176,18 +176,96 @@ fn a_flushed_set_is_logged() {
     assert!(node.logged("set flushed") + node.logged("sets flushed") > 0, "{}", node.log());
 }
 
-/// An authorizer with a temporary failure also answers 403.
+/// What was known stays after any error, in each form of lists, and is asked for again within 10 s.
+/// (An authorizer with a temporary failure answers 403.)
 #[test]
-fn service_cidrs_are_kept_after_temporary_403() {
-    let node = Node::in_sync("shown");
+fn service_cidrs_are_kept_after_errors() {
+    let failures = [
+        ("403", Failure::Code(403), "servicecidrs is forbidden"),
+        ("429", Failure::Code(429), "watch failed"),
+        ("500", Failure::Code(500), "watch failed"),
+        ("503", Failure::Code(503), "watch failed"),
+        ("closed", Failure::Truncated, ""),
+    ];
+    let start: [fn(&str) -> Node; 3] =
+        [Node::in_sync, Node::in_sync_by_json, Node::in_sync_by_pages];
+    thread::scope(|scope| {
+        for (form, start) in ["stream", "json", "pages"].into_iter().zip(start) {
+            scope.spawn(move || {
+                for (name, failure, text) in failures {
+                    let node = start(&format!("cidr-{form}-{name}"));
+                    keeps_service_cidrs(&format!("{form}, {name}"), &node, failure, text);
+                }
+            });
+        }
+    });
+}
+
+fn keeps_service_cidrs(name: &str, node: &Node, failure: Failure, warning: &str) {
     let before = node.generation();
-    node.server.fail_next(1, Kind::ServiceCidr, None, Failure::Code(403));
-    node.server.disconnect_all();
-    wait_until("the error is logged", || node.logged("servicecidrs is forbidden") > 0);
-    node.wait_for_watches();
-    assert_eq!(node.generation(), before, "the rules were changed");
+    node.server.fail_next(2, Kind::ServiceCidr, Some(Verb::List), failure);
+    node.server.expire_watches(Kind::ServiceCidr);
+    wait_until(&format!("{name}: two lists fail"), || {
+        node.server.failures_left(Kind::ServiceCidr) == 0
+    });
+    node.server.wait_for_watch(Kind::ServiceCidr, Duration::from_secs(11));
+    assert_eq!(node.generation(), before, "{name}: the rules were changed");
+    assert!(node.rules().contains("10.96.0.0/16"), "{name}: {}", node.rules());
+    let log = node.log();
+    let is_warned = |line: &str| line.contains(" WARN ") && line.contains(warning);
+    assert!(log.lines().any(is_warned), "{name}: {log}");
     node.server.apply(cidr("more", &["10.100.0.0/16"]));
     node.settle();
+}
+
+/// A server or proxy that answers lists of ServiceCIDRs with something else.
+#[test]
+fn service_cidrs_are_kept_after_answers_of_wrong_form() {
+    let node = Node::in_sync("cidr-wrong");
+    let before = node.generation();
+    let bodies =
+        ["{}", "<html>Sign in</html>", r#"{"kind":"PodList","apiVersion":"v1","items":[]}"#];
+    for body in bodies {
+        let failures = || node.metric("rulegen_watch_restarts_total");
+        let seen = failures();
+        let canned = Canned::Body(body.as_bytes().to_vec());
+        node.server.answer_lists(Kind::ServiceCidr, Some(canned));
+        node.server.expire_watches(Kind::ServiceCidr);
+        wait_until("two requests fail", || failures() >= seen.map(|seen| seen + 2.0));
+        assert_eq!(node.generation(), before, "{body}: the rules were changed");
+        node.server.answer_lists(Kind::ServiceCidr, None);
+        node.server.wait_for_watch(Kind::ServiceCidr, Duration::from_secs(11));
+    }
+    let log = node.log();
+    let is_warned = |line: &str| line.contains(" WARN ") && line.contains("ServiceCIDR");
+    assert!(log.lines().any(is_warned), "{log}");
+    node.server.apply(cidr("more", &["10.100.0.0/16"]));
+    node.settle();
+}
+
+/// A role may allow lists of ServiceCIDRs without watches. Pauses between watches do not grow beyond
+/// 10 s.
+#[test]
+fn service_cidrs_whose_watch_is_forbidden_are_asked_for_within_10_s() {
+    const FAILURES: usize = 1000;
+    let node = Node::in_sync("cidr-watch403");
+    let before = node.generation();
+    node.server.fail_next(FAILURES, Kind::ServiceCidr, Some(Verb::Watch), Failure::Code(403));
+    node.server.disconnect_all();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    // Growing pauses would be 0.8 s, 1.6 s, 3.2 s, 6.4 s, 12.8 s and 25.6 s.
+    let failed = || FAILURES - node.server.failures_left(Kind::ServiceCidr);
+    while failed() < 6 {
+        assert!(Instant::now() < deadline, "only {} requests", failed());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let sixth = Instant::now();
+    node.server.fail_no_more(Kind::ServiceCidr);
+    while node.server.watchers(Kind::ServiceCidr) == 0 {
+        assert!(sixth.elapsed() < Duration::from_secs(11), "no watch {:?} later", sixth.elapsed());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(node.generation(), before, "the rules were changed");
 }
 
 /// Watches that end at once are repeated with a pause.

@@ -37,9 +37,14 @@ use crate::queue::Ended;
 /// The interval of requests for a missing kind.
 const ABSENCE: Duration = Duration::from_secs(300);
 
-/// The maximum interval of requests for ServiceCIDRs that cannot be listed. Unlike other kinds,
-/// forbidden ServiceCIDRs do not delay the start, so the failure would not be noticed otherwise.
-const UNLISTED: Duration = Duration::from_secs(10);
+/// The longest pause after a failed list or watch. Unlike other kinds, forbidden ServiceCIDRs do not
+/// delay the start, so the failure would not be noticed otherwise.
+fn longest_pause(kind: Kind) -> Duration {
+    match kind {
+        Kind::ServiceCidr => Duration::from_secs(10),
+        _ => Duration::MAX,
+    }
+}
 
 /// After this time a slow page is logged, long before it times out.
 const SLOW: Duration = Duration::from_secs(10);
@@ -305,15 +310,12 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             return Ok(Duration::ZERO);
         }
         let pause = self.failed(error).await?;
-        if W::KIND != Kind::ServiceCidr {
-            return Ok(pause);
-        }
         // Roles written for older clusters do not allow ServiceCIDRs. Other errors are temporary,
         // so the watch waits.
-        if is_forbidden(error) {
+        if W::KIND == Kind::ServiceCidr && is_forbidden(error) {
             self.forwarder.service_cidrs_unknown().await?;
         }
-        Ok(pause.min(UNLISTED))
+        Ok(pause)
     }
 
     /// Watches what follows a list, repeatedly, until another list is needed.
@@ -327,7 +329,8 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                         self.list_version.doubt();
                     }
                     self.failed(&error).await?;
-                    return Ok(self.lists.next().unwrap_or(LONGEST_PAUSE));
+                    let pause = self.lists.next().unwrap_or(LONGEST_PAUSE);
+                    return Ok(pause.min(longest_pause(W::KIND)));
                 }
                 Err(error) => {
                     let pause = self.failed(&error).await?;
@@ -392,7 +395,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
     async fn failed(&mut self, error: &RequestError) -> Result<Duration, Ended> {
         self.metrics.restarted(W::KIND);
-        let pause = self.troubles.failed(error);
+        let pause = self.troubles.failed(error).min(longest_pause(W::KIND));
         let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
         let trouble = input::SourceError { why: self.troubles.why(error), until: Some(until) };
         self.forwarder.source(W::KIND, Some(trouble)).await?;

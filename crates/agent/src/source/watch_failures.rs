@@ -129,6 +129,11 @@ impl WatchFailures {
                 kind, server, %error, seconds,
                 "watch failed, keeping current rules"
             ),
+            // Without ServiceCIDRs, only unused cluster IPs are affected.
+            Class::Wrong if self.kind == Kind::ServiceCidr => tracing::warn!(
+                kind, server, %error, seconds,
+                "invalid response from the API server, keeping current rules"
+            ),
             Class::Wrong => tracing::error!(
                 kind, server, %error, seconds,
                 "invalid response from the API server, keeping current rules"
