@@ -42,7 +42,8 @@ use cluster::{Size, cluster};
 
 const ROUNDS: usize = 9;
 
-const PARTS: [&str; 6] = ["iptables", "nftables", "agent", "encodings", "packets", "limits"];
+const PARTS: [&str; 7] =
+    ["iptables", "nftables", "agent", "iptables-agent", "encodings", "packets", "limits"];
 
 fn main() {
     let options: Vec<String> =
