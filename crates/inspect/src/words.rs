@@ -8,7 +8,7 @@ use rulegen_model::{Availability, NotChosen, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
-use crate::explain::network::{Obstacle, RouteFailure};
+use crate::explain::network::{PathObstacle, RouteFailure};
 use crate::explain::no_address::{NoPort, ServiceState};
 use crate::explain::outcome::Outcome;
 
@@ -265,22 +265,22 @@ pub(crate) fn other_rule(place: &str, rule: &str) -> String {
 pub(crate) const HOST_NETWORK: &str = "the host's routes or rp_filter stop it";
 
 /// The condition of something on the way of a packet, or of an error about it.
-pub(crate) fn obstacle(obstacle: &Obstacle, packet: &str) -> (Code, String) {
+pub(crate) fn obstacle(obstacle: &PathObstacle, packet: &str) -> (Code, String) {
     match obstacle {
-        Obstacle::Xdp(on) => {
+        PathObstacle::Xdp(on) => {
             (Code::Xdp, format!("an XDP program on {} drops or changes {packet}", some(on)))
         }
-        Obstacle::Filters(on) => {
+        PathObstacle::Filters(on) => {
             (Code::TcFilter, format!("a tc filter on {} drops or changes {packet}", some(on)))
         }
-        Obstacle::UnlistedFilters => (
+        PathObstacle::UnlistedFilters => (
             Code::TcFilter,
             format!(
                 "a tc program drops or changes {packet} (this process may not list them: bpf(2) \
                  and rtnetlink need CAP_NET_ADMIN)"
             ),
         ),
-        Obstacle::Shapers { interfaces, kinds } => (
+        PathObstacle::Shapers { interfaces, kinds } => (
             Code::Qdisc,
             format!(
                 "the queueing discipline {} on {} drops {packet}",
@@ -288,22 +288,22 @@ pub(crate) fn obstacle(obstacle: &Obstacle, packet: &str) -> (Code, String) {
                 some(interfaces)
             ),
         ),
-        Obstacle::NoCarrier(interface) => {
+        PathObstacle::NoCarrier(interface) => {
             (Code::NoCarrier, format!("interface {interface} has no carrier"))
         }
-        Obstacle::Tunnel(interface) => (
+        PathObstacle::Tunnel(interface) => (
             Code::Tunnel,
             format!("the packet into which tunnel {interface} puts {packet} is stopped"),
         ),
-        Obstacle::Encapsulation(to) => (
+        PathObstacle::Encapsulation(to) => (
             Code::Tunnel,
             format!("the packet into which the route to {to} puts {packet} is stopped"),
         ),
-        Obstacle::Master { interface, master } => (
+        PathObstacle::Master { interface, master } => (
             Code::MasterDevice,
             format!("{master}, to which {interface} belongs, drops or changes {packet}"),
         ),
-        Obstacle::NextHops { to, interfaces } => (
+        PathObstacle::NextHops { to, interfaces } => (
             Code::Multipath,
             format!(
                 "the next hop that is chosen for {packet} does not deliver it: the route to {to} \
@@ -311,18 +311,18 @@ pub(crate) fn obstacle(obstacle: &Obstacle, packet: &str) -> (Code, String) {
                 interfaces.join(", ")
             ),
         ),
-        Obstacle::NoNeighbour { ip, interface } => (
+        PathObstacle::NoNeighbour { ip, interface } => (
             Code::NoNeighbour,
             format!("{ip} on {interface} still cannot be found (failed neighbour entry)"),
         ),
-        Obstacle::Ipsec => {
+        PathObstacle::Ipsec => {
             (Code::Ipsec, format!("an IPsec policy drops or encrypts {packet} (ip xfrm policy)"))
         }
-        Obstacle::FullTable { count, max } => (
+        PathObstacle::FullTable { count, max } => (
             Code::ConntrackFull,
             format!("the conntrack table is full: it has {count} of at most {max} entries"),
         ),
-        Obstacle::ErrorRate(setting) => {
+        PathObstacle::ErrorRate(setting) => {
             (Code::IcmpRateLimit, format!("the rate limit of ICMP errors is reached ({setting})"))
         }
     }

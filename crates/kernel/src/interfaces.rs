@@ -8,7 +8,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use crate::bpf::{AttachPoint, has_programs};
 use crate::netlink::attribute;
-use crate::rtnetlink::{ERROR, HEADER, Message, RouteSocket};
+use crate::rtnetlink::{ERROR, HEADER, RouteMessage, RouteSocket};
 
 /// The direction of a packet at an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,7 +173,7 @@ fn traffic_control(interface: i32, parent: u32) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-fn link(message: &Message<'_>) -> Option<Link> {
+fn link(message: &RouteMessage<'_>) -> Option<Link> {
     // IFLA_* of linux/if_link.h.
     const MASTER: u16 = 10;
     const INFO: u16 = 18;
@@ -199,7 +199,7 @@ fn link(message: &Message<'_>) -> Option<Link> {
 }
 
 /// The interface and kind of a queueing discipline.
-fn discipline(message: &Message<'_>) -> Option<(i32, String)> {
+fn discipline(message: &RouteMessage<'_>) -> Option<(i32, String)> {
     let index = message.bytes.get(HEADER + 4..HEADER + 8)?.try_into().ok()?;
     let kind = attribute::find_behind(message.bytes, HEADER + TRAFFIC_CONTROL, KIND)?;
     (message.kind == NEW_DISCIPLINE).then(|| (i32::from_ne_bytes(index), attribute::string(kind)))

@@ -13,7 +13,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use rulegen_net::{IpFamily, Protocol};
 
 use crate::netlink::attribute;
-use crate::rtnetlink::{ERROR, HEADER, Message, RouteSocket};
+use crate::rtnetlink::{ERROR, HEADER, RouteMessage, RouteSocket};
 
 /// A packet to route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Routes {
         let mut route = found.ok_or_else(not_understood)?;
         if let Route::Out(out) = &mut route {
             let entry = route_request(query, index, Answer::Entry);
-            let whole = |message: &Message<'_>| out_of_entry(message, out.clone());
+            let whole = |message: &RouteMessage<'_>| out_of_entry(message, out.clone());
             *out = self.socket.ask(GET_ROUTE, &entry, whole)?;
         }
         Ok(Some(route))
@@ -269,7 +269,7 @@ fn neighbour_request(interface: u32, ip: IpAddr) -> Vec<u8> {
 
 /// struct ndmsg with NDA_LLADDR, and NUD_FAILED of linux/neighbour.h. An entry that does not exist is
 /// an error.
-fn decode_neighbour(message: &Message<'_>) -> Option<Neighbour> {
+fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
     const FAILED: u16 = 0x20;
     const HARDWARE_ADDRESS: u16 = 2;
     /// Offset of ndm_state.
@@ -286,7 +286,7 @@ fn decode_neighbour(message: &Message<'_>) -> Option<Neighbour> {
 }
 
 /// A rule of a dump.
-fn selectors(message: &Message<'_>) -> RuleSelectors {
+fn selectors(message: &RouteMessage<'_>) -> RuleSelectors {
     // FRA_* of linux/fib_rules.h.
     const MARK: u16 = 10;
     const TUNNEL: u16 = 12;
@@ -315,7 +315,7 @@ fn selectors(message: &Message<'_>) -> RuleSelectors {
     }
 }
 
-fn decode(message: &Message<'_>) -> Option<Route> {
+fn decode(message: &RouteMessage<'_>) -> Option<Route> {
     const OUTPUT: u16 = 4;
     /// Offset of rtm_type.
     const TYPE: usize = HEADER + 7;
@@ -355,7 +355,7 @@ fn gateway(message: &[u8]) -> Option<IpAddr> {
 }
 
 /// Adds what the entry of the routing table shows.
-fn out_of_entry(message: &Message<'_>, out: OutRoute) -> OutRoute {
+fn out_of_entry(message: &RouteMessage<'_>, out: OutRoute) -> OutRoute {
     const OUTPUT: u16 = 4;
     const MULTIPATH: u16 = 9;
     const ENCAPSULATION: u16 = 21;

@@ -42,7 +42,7 @@ impl RouteSocket {
         &mut self,
         kind: u16,
         body: &[u8],
-        decode: impl Fn(&Message<'_>) -> T,
+        decode: impl Fn(&RouteMessage<'_>) -> T,
     ) -> io::Result<T> {
         self.request(kind, REQUEST, body)?;
         let mut buffer = vec![0; 1 << 15];
@@ -62,7 +62,7 @@ impl RouteSocket {
         &mut self,
         kind: u16,
         body: &[u8],
-        mut each: impl FnMut(&Message<'_>),
+        mut each: impl FnMut(&RouteMessage<'_>),
     ) -> io::Result<()> {
         self.request(kind, REQUEST | DUMP, body)?;
         let mut buffer = vec![0; 1 << 16];
@@ -107,7 +107,7 @@ impl RouteSocket {
 }
 
 /// A message with the fields of its header.
-pub(crate) struct Message<'a> {
+pub(crate) struct RouteMessage<'a> {
     pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
@@ -116,7 +116,7 @@ pub(crate) struct Message<'a> {
 
 /// The messages that answer the request with this sequence number. An answer to an earlier request
 /// may come after its timeout.
-pub(crate) fn answers(bytes: &[u8], sequence: u32) -> impl Iterator<Item = Message<'_>> {
+pub(crate) fn answers(bytes: &[u8], sequence: u32) -> impl Iterator<Item = RouteMessage<'_>> {
     let mut rest = bytes;
     let messages = std::iter::from_fn(move || {
         let (message, behind) = next(rest)?;
@@ -127,13 +127,13 @@ pub(crate) fn answers(bytes: &[u8], sequence: u32) -> impl Iterator<Item = Messa
 }
 
 /// The first message, and the rest.
-pub(crate) fn next(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
+pub(crate) fn next(bytes: &[u8]) -> Option<(RouteMessage<'_>, &[u8])> {
     let (header, _) = bytes.split_first_chunk::<HEADER>()?;
     let [a, b, c, d, kind_a, kind_b, flags_a, flags_b, e, f, g, h, ..] = *header;
     let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
     let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
     let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    let message = Message {
+    let message = RouteMessage {
         kind: u16::from_ne_bytes([kind_a, kind_b]),
         flags: u16::from_ne_bytes([flags_a, flags_b]),
         sequence: u32::from_ne_bytes([e, f, g, h]),
@@ -142,7 +142,7 @@ pub(crate) fn next(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
     Some((message, rest))
 }
 
-impl Message<'_> {
+impl RouteMessage<'_> {
     /// The error of a message of type ERROR or DONE; `None` if there is none.
     pub(crate) fn errno(&self) -> Option<Errno> {
         let code = self.bytes.get(HEADER..HEADER + 4)?.try_into().ok()?;

@@ -49,7 +49,7 @@ mod tests {
     use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
     use super::*;
-    use crate::finding::FindingSeverity;
+    use crate::severity::FindingSeverity;
 
     fn found(why: UnavailableReason) -> Unavailability {
         let port = ServicePortName {

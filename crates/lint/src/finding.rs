@@ -1,32 +1,9 @@
 //! Findings.
 
 use rulegen_model::{ObjectName, ProblemCode, Source};
-use serde::Serialize;
 
 use crate::rule::{LintRule, rule};
-
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum FindingSeverity {
-    /// Not a fault, but worth knowing.
-    Note,
-    /// Some traffic may fail.
-    Warning,
-    /// Traffic fails, or will fail.
-    Error,
-}
-
-impl FindingSeverity {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            FindingSeverity::Note => "note",
-            FindingSeverity::Warning => "warning",
-            FindingSeverity::Error => "error",
-        }
-    }
-}
+use crate::severity::FindingSeverity;
 
 /// Something wrong with the objects.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,14 +26,16 @@ mod references;
 mod rule;
 mod service_size;
 mod services;
+mod severity;
 mod source_ranges;
 mod written;
 
 pub use address_claims::frontend_conflict;
 pub use endpoints::unavailable;
 pub use ephemeral_ports::{EphemeralNodePort, PortRange, ephemeral_node_ports};
-pub use finding::{FindingSeverity, LintFinding};
+pub use finding::LintFinding;
 pub use lint::lint;
 pub use lint_file::LintFile;
 pub use rule::{LintRule, rule};
 pub use service_size::too_large;
+pub use severity::FindingSeverity;

@@ -2,7 +2,7 @@
 
 use rulegen_model::ProblemCode;
 
-use crate::finding::FindingSeverity;
+use crate::severity::FindingSeverity;
 
 /// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

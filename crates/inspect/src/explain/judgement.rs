@@ -17,7 +17,7 @@ use rulegen_ruleset::firewall::{
 use super::cause::Cause;
 use super::conditions::{Conditions, EndCondition};
 use super::network::{
-    HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
 };
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
@@ -308,7 +308,7 @@ impl<'a> Way<'a> {
     /// The packet leaves through an interface.
     fn leave(&mut self, interface: &str) -> Result<(), Left> {
         let obstacles = self.judge.network.obstacles(&Place::Out(interface));
-        if let Some(off) = obstacles.iter().find(|of| matches!(of, Obstacle::NoCarrier(_))) {
+        if let Some(off) = obstacles.iter().find(|of| matches!(of, PathObstacle::NoCarrier(_))) {
             let (code, text) = words::obstacle(off, PACKET);
             return Err(Left::Stopped(self.stop(Outcome::Dropped, code, text, None)));
         }
@@ -329,7 +329,7 @@ impl<'a> Way<'a> {
         self.add_obstacles(&obstacles, packet);
     }
 
-    fn add_obstacles(&mut self, obstacles: &[Obstacle], packet: &str) {
+    fn add_obstacles(&mut self, obstacles: &[PathObstacle], packet: &str) {
         for obstacle in obstacles {
             let (code, text) = words::obstacle(obstacle, packet);
             self.conditions.add(EndCondition::new(code, text));

@@ -38,7 +38,9 @@ pub use cluster::service_state;
 pub use conditions::EndCondition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
-pub use network::{HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery};
+pub use network::{
+    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
+};
 pub use no_address::{NoPort, ServiceState};
 pub use origin::{is_pod_of_node, origin_by_input};
 pub use outcome::Outcome;

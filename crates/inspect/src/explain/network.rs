@@ -14,7 +14,7 @@ pub trait HostNetwork {
     fn hairpin(&self, bridge: &str, from: IpAddr, to: IpAddr) -> HairpinFact;
 
     /// What packets meet at a place, and is not judged.
-    fn obstacles(&self, place: &Place<'_>) -> Vec<Obstacle>;
+    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle>;
 }
 
 /// A place on the way of a packet.
@@ -34,7 +34,7 @@ pub enum Place<'a> {
 
 /// Something that may stop or change a packet, and is not judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum PathObstacle {
     /// XDP programs on these interfaces.
     Xdp(Vec<String>),
     /// Filters or programs of traffic control on these interfaces.

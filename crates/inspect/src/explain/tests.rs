@@ -246,7 +246,7 @@ struct FakeHost {
     /// The route of packets of this host.
     way_back: RouteFact,
     hairpin: HairpinFact,
-    obstacle: Option<Obstacle>,
+    obstacle: Option<PathObstacle>,
 }
 
 impl HostNetwork for FakeHost {
@@ -258,10 +258,10 @@ impl HostNetwork for FakeHost {
         self.hairpin.clone()
     }
 
-    fn obstacles(&self, place: &Place<'_>) -> Vec<Obstacle> {
+    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle> {
         let is_there = match &self.obstacle {
-            Some(Obstacle::NoCarrier(_)) => matches!(place, Place::Out(_)),
-            Some(Obstacle::ErrorRate(_)) => matches!(place, Place::Error(_)),
+            Some(PathObstacle::NoCarrier(_)) => matches!(place, Place::Out(_)),
+            Some(PathObstacle::ErrorRate(_)) => matches!(place, Place::Error(_)),
             _ => true,
         };
         self.obstacle.clone().into_iter().filter(|_| is_there).collect()
@@ -476,7 +476,7 @@ fn explain_packet_rejected_in_followed_tables_may_get_a_reset() {
 fn explain_error_about_rejected_packet_may_not_arrive() {
     let of = |host: &FakeHost| conditions_of_rejected(host, "icmp-port-unreachable", "-j ACCEPT").1;
     assert_eq!(of(&host()), []);
-    let limit = Some(Obstacle::ErrorRate("net.ipv4.icmp_ratelimit"));
+    let limit = Some(PathObstacle::ErrorRate("net.ipv4.icmp_ratelimit"));
     assert_eq!(of(&FakeHost { obstacle: limit, ..host() }), [Code::IcmpRateLimit]);
     let failed = RouteFact::Failed(RouteFailure::NoRoute("no route".to_owned()));
     assert_eq!(of(&FakeHost { way_back: failed, ..host() }), [Code::NoRoute]);
@@ -488,38 +488,46 @@ fn explain_obstacle_on_the_way_is_a_condition() {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let to: IpAddr = "10.244.1.5".parse().unwrap();
     for (obstacle, code, text) in [
-        (Obstacle::Xdp(names(&["eth0"])), Code::Xdp, "an XDP program on eth0 drops or changes it"),
         (
-            Obstacle::Filters(names(&["a", "b", "c", "d"])),
+            PathObstacle::Xdp(names(&["eth0"])),
+            Code::Xdp,
+            "an XDP program on eth0 drops or changes it",
+        ),
+        (
+            PathObstacle::Filters(names(&["a", "b", "c", "d"])),
             Code::TcFilter,
             "a tc filter on a, b, c or others drops or changes it",
         ),
         (
-            Obstacle::Shapers { interfaces: names(&["eth0"]), kinds: names(&["htb", "tbf"]) },
+            PathObstacle::Shapers { interfaces: names(&["eth0"]), kinds: names(&["htb", "tbf"]) },
             Code::Qdisc,
             "the queueing discipline htb or tbf on eth0 drops it",
         ),
-        (Obstacle::Ipsec, Code::Ipsec, "an IPsec policy drops or encrypts it"),
-        (Obstacle::UnlistedFilters, Code::TcFilter, "a tc program drops or changes it"),
-        (Obstacle::Tunnel("vxlan0".to_owned()), Code::Tunnel, "tunnel vxlan0 puts it is stopped"),
-        (Obstacle::Encapsulation(to), Code::Tunnel, "the route to 10.244.1.5 puts it"),
+        (PathObstacle::Ipsec, Code::Ipsec, "an IPsec policy drops or encrypts it"),
+        (PathObstacle::UnlistedFilters, Code::TcFilter, "a tc program drops or changes it"),
         (
-            Obstacle::Master { interface: "eth0".to_owned(), master: "red".to_owned() },
+            PathObstacle::Tunnel("vxlan0".to_owned()),
+            Code::Tunnel,
+            "tunnel vxlan0 puts it is stopped",
+        ),
+        (PathObstacle::Encapsulation(to), Code::Tunnel, "the route to 10.244.1.5 puts it"),
+        (
+            PathObstacle::Master { interface: "eth0".to_owned(), master: "red".to_owned() },
             Code::MasterDevice,
             "red, to which eth0 belongs",
         ),
         (
-            Obstacle::NextHops { to, interfaces: names(&["eth0", "eth1"]) },
+            PathObstacle::NextHops { to, interfaces: names(&["eth0", "eth1"]) },
             Code::Multipath,
             "the route to 10.244.1.5 has several (eth0, eth1)",
         ),
         (
-            Obstacle::NoNeighbour { ip: to, interface: "eth0".to_owned() },
+            PathObstacle::NoNeighbour { ip: to, interface: "eth0".to_owned() },
             Code::NoNeighbour,
             "10.244.1.5 on eth0 still cannot be found",
         ),
         (
-            Obstacle::FullTable { count: 95, max: 100 },
+            PathObstacle::FullTable { count: 95, max: 100 },
             Code::ConntrackFull,
             "the conntrack table is full: it has 95 of at most 100 entries",
         ),
@@ -529,7 +537,7 @@ fn explain_obstacle_on_the_way_is_a_condition() {
         assert_eq!(condition.code, code);
         assert!(condition.text.contains(text), "{condition:?}");
     }
-    let off = Some(Obstacle::NoCarrier("eth0".to_owned()));
+    let off = Some(PathObstacle::NoCarrier("eth0".to_owned()));
     let end = end_on(&FakeHost { obstacle: off, ..host() }, "");
     assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Dropped, Code::NoCarrier));
 }

@@ -9,7 +9,7 @@ use rulegen_ruleset::Origin;
 
 use super::{Answer, BODY, GET_ROUTE, RouteRequest, Routes, next_hops, route_request};
 use crate::netlink::attribute;
-use crate::rtnetlink::{ERROR, HEADER, Message};
+use crate::rtnetlink::{ERROR, HEADER, RouteMessage};
 
 impl Routes {
     /// The origin of a packet, if it takes the route back to its source. The route is that of a
@@ -43,7 +43,7 @@ impl Routes {
     }
 }
 
-fn decode(message: &Message<'_>) -> Option<Origin> {
+fn decode(message: &RouteMessage<'_>) -> Option<Origin> {
     /// Offset of rtm_type.
     const TYPE: usize = HEADER + 7;
     // RTN_*.

@@ -47,11 +47,11 @@ pub(super) enum Prepared<'p> {
     /// The changes of Services, to rules that are known.
     Patch(&'p Patch),
     /// What differs from all desired rules.
-    Full(Comparison),
+    Full(FullResync),
 }
 
 /// All rules of a family, read for a full resync.
-pub(super) struct Comparison {
+pub(super) struct FullResync {
     actual: Ruleset,
     desired: Ruleset,
     /// The number of changes that are not drift; `None` if any number is expected.
@@ -63,12 +63,12 @@ impl Prepared<'_> {
     pub(super) fn transaction(&self) -> Transaction<'_> {
         match self {
             Self::Patch(patch) => patch.transaction(),
-            Self::Full(comparison) => comparison.transaction(),
+            Self::Full(resync) => resync.transaction(),
         }
     }
 }
 
-impl Comparison {
+impl FullResync {
     fn transaction(&self) -> Transaction<'_> {
         diff(&self.actual, &self.desired, &OURS)
     }
@@ -305,7 +305,7 @@ impl Family {
                 }
                 self.done(tools, transaction, restored)
             }
-            Prepared::Full(Comparison { desired, expected, .. }) => {
+            Prepared::Full(FullResync { desired, expected, .. }) => {
                 self.sizes = TABLES.map(|table| desired.rules_of(table));
                 let done = self.done(tools, transaction, restored);
                 let changes = transaction.counts().changes();
@@ -349,8 +349,8 @@ impl Family {
         expected: Option<usize>,
         watch: &mut Stopwatch,
     ) -> Result<Done, IptablesError> {
-        let comparison = self.read(tools, expected, watch)?;
-        let prepared = Prepared::Full(comparison);
+        let resync = self.read(tools, expected, watch)?;
+        let prepared = Prepared::Full(resync);
         let transaction = watch.time(Phase::Diff, || prepared.transaction());
         let restored = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
         let done = self.written(tools, &prepared, &transaction, &restored);
@@ -363,10 +363,10 @@ impl Family {
         tools: &Tools,
         expected: Option<usize>,
         watch: &mut Stopwatch,
-    ) -> Result<Comparison, IptablesError> {
+    ) -> Result<FullResync, IptablesError> {
         let desired = watch.time(Phase::Compile, || self.live.ruleset());
         let actual = watch.time(Phase::Read, || tools.save(self.name))?;
-        Ok(Comparison { actual, desired, expected })
+        Ok(FullResync { actual, desired, expected })
     }
 
     fn done(&self, tools: &Tools, transaction: &Transaction<'_>, restored: &Restored) -> Done {
@@ -409,7 +409,7 @@ fn expected(kernel: &KernelState, patch: Option<&Patch>) -> Option<usize> {
 }
 
 /// The maximum number of retries after one sync. Each Service that is rejected again needs a full
-/// comparison.
+/// resync.
 const MOST_RETRIALS: usize = 4;
 
 impl Done {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use rulegen_inspect::explain::{
-    HairpinFact, HostNetwork, Obstacle, Place, RouteFact, RouteFailure, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
 };
 use rulegen_kernel::interfaces::{Direction, Interfaces};
 use rulegen_kernel::ipsec;
@@ -25,7 +25,7 @@ pub(super) struct LiveNetwork {
     /// What policy routing depends on, for IPv4 and IPv6.
     selectors: [OnceCell<RuleSelectors>; 2],
     has_ipsec: OnceCell<bool>,
-    at_interfaces: RefCell<BTreeMap<(String, Direction), Vec<Obstacle>>>,
+    at_interfaces: RefCell<BTreeMap<(String, Direction), Vec<PathObstacle>>>,
 }
 
 impl LiveNetwork {
@@ -80,7 +80,7 @@ impl LiveNetwork {
     }
 
     /// Read once: a Service may have many endpoints behind one interface.
-    fn at_interface(&self, name: &str, direction: Direction) -> Vec<Obstacle> {
+    fn at_interface(&self, name: &str, direction: Direction) -> Vec<PathObstacle> {
         let mut known = self.at_interfaces.borrow_mut();
         let found = known.entry((name.to_owned(), direction)).or_insert_with(|| {
             let interfaces = &mut self.interfaces.borrow_mut();
@@ -94,9 +94,9 @@ impl LiveNetwork {
     }
 
     /// A kernel that does not tell may have policies.
-    fn ipsec(&self) -> Option<Obstacle> {
+    fn ipsec(&self) -> Option<PathObstacle> {
         let has_policies = *self.has_ipsec.get_or_init(|| ipsec::has_policies().unwrap_or(true));
-        has_policies.then_some(Obstacle::Ipsec)
+        has_policies.then_some(PathObstacle::Ipsec)
     }
 
     fn mac(&self, interface: &str, ip: IpAddr) -> Option<Mac> {
@@ -140,7 +140,7 @@ impl HostNetwork for LiveNetwork {
         hairpin(&ports, self.mac(bridge, from), self.mac(bridge, to))
     }
 
-    fn obstacles(&self, place: &Place<'_>) -> Vec<Obstacle> {
+    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle> {
         match place {
             Place::In(name) => self.at_interface(name, Direction::Ingress),
             Place::Out(name) => self.at_interface(name, Direction::Egress),

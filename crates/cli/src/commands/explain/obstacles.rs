@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rulegen_inspect::explain::Obstacle;
+use rulegen_inspect::explain::PathObstacle;
 use rulegen_kernel::conntrack::Fill;
 use rulegen_kernel::interfaces::{Direction, Interfaces, Link};
 use rulegen_kernel::routes::{OutRoute, Route, RouteRequest, Routes};
@@ -36,13 +36,13 @@ const TUNNELS: [&str; 18] = [
 const NEARLY_FULL_PERCENT: u64 = 90;
 
 /// What a packet meets at its input interface and those below it.
-pub(super) fn of_input(interfaces: &mut Interfaces, name: &str) -> Vec<Obstacle> {
+pub(super) fn of_input(interfaces: &mut Interfaces, name: &str) -> Vec<PathObstacle> {
     let all = with_lower(name);
     let mut with_xdp = all.clone();
     with_xdp.retain(|name| link(interfaces, name).is_some_and(|link| link.has_xdp));
     let mut found = Vec::new();
     if !with_xdp.is_empty() {
-        found.push(Obstacle::Xdp(with_xdp));
+        found.push(PathObstacle::Xdp(with_xdp));
     }
     found.extend(filters(interfaces, &all, Direction::Ingress));
     found.extend(link(interfaces, name).and_then(|link| master(name, &link)));
@@ -50,7 +50,7 @@ pub(super) fn of_input(interfaces: &mut Interfaces, name: &str) -> Vec<Obstacle>
 }
 
 /// What a packet meets at its output interface and those below it.
-pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<Obstacle> {
+pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<PathObstacle> {
     let all = with_lower(name);
     let mut found = filters(interfaces, &all, Direction::Egress);
     let mut shapers = Vec::new();
@@ -63,14 +63,14 @@ pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<Obstacle
         interfaces.dedup();
         kinds.sort_unstable();
         kinds.dedup();
-        found.push(Obstacle::Shapers { interfaces, kinds });
+        found.push(PathObstacle::Shapers { interfaces, kinds });
     }
     if let Some(link) = link(interfaces, name) {
         if !link.has_carrier {
-            found.push(Obstacle::NoCarrier(name.to_owned()));
+            found.push(PathObstacle::NoCarrier(name.to_owned()));
         }
         if TUNNELS.contains(&link.kind.as_str()) {
-            found.push(Obstacle::Tunnel(name.to_owned()));
+            found.push(PathObstacle::Tunnel(name.to_owned()));
         }
         found.extend(master(name, &link));
     }
@@ -78,32 +78,32 @@ pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<Obstacle
 }
 
 /// What a packet meets on its route.
-pub(super) fn of_route(routes: &mut Routes, request: &RouteRequest<'_>) -> Vec<Obstacle> {
+pub(super) fn of_route(routes: &mut Routes, request: &RouteRequest<'_>) -> Vec<PathObstacle> {
     let to = request.to;
     let Ok(Some(Route::Out(out))) = routes.lookup(request) else { return Vec::new() };
     let OutRoute { interface, gateway, multipath, encapsulates } = out;
     if !multipath.is_empty() {
-        return vec![Obstacle::NextHops { to, interfaces: multipath }];
+        return vec![PathObstacle::NextHops { to, interfaces: multipath }];
     }
     let next: IpAddr = gateway.unwrap_or(to);
     let neighbour = routes.neighbour(&interface, next).ok().flatten();
     let is_failed = neighbour.is_some_and(|neighbour| neighbour.is_failed);
-    let neighbour = is_failed.then_some(Obstacle::NoNeighbour { ip: next, interface });
-    neighbour.into_iter().chain(encapsulates.then_some(Obstacle::Encapsulation(to))).collect()
+    let neighbour = is_failed.then_some(PathObstacle::NoNeighbour { ip: next, interface });
+    neighbour.into_iter().chain(encapsulates.then_some(PathObstacle::Encapsulation(to))).collect()
 }
 
 /// The kernel drops the first packet of a connection for which the conntrack table has no room.
-pub(super) fn of_connection_tracking() -> Vec<Obstacle> {
+pub(super) fn of_connection_tracking() -> Vec<PathObstacle> {
     Fill::read().ok().flatten().and_then(nearly_full).into_iter().collect()
 }
 
-fn nearly_full(Fill { count, max, .. }: Fill) -> Option<Obstacle> {
+fn nearly_full(Fill { count, max, .. }: Fill) -> Option<PathObstacle> {
     let is_nearly_full = count.saturating_mul(100) >= max.saturating_mul(NEARLY_FULL_PERCENT);
-    (max > 0 && is_nearly_full).then_some(Obstacle::FullTable { count, max })
+    (max > 0 && is_nearly_full).then_some(PathObstacle::FullTable { count, max })
 }
 
-pub(super) fn of_error(family: IpFamily) -> Vec<Obstacle> {
-    error_limit(family == IpFamily::Ipv6).map(Obstacle::ErrorRate).into_iter().collect()
+pub(super) fn of_error(family: IpFamily) -> Vec<PathObstacle> {
+    error_limit(family == IpFamily::Ipv6).map(PathObstacle::ErrorRate).into_iter().collect()
 }
 
 fn with_lower(name: &str) -> Vec<String> {
@@ -114,7 +114,7 @@ fn link(interfaces: &mut Interfaces, name: &str) -> Option<Link> {
     interfaces.link(name).ok().flatten()
 }
 
-fn filters(interfaces: &mut Interfaces, all: &[String], direction: Direction) -> Vec<Obstacle> {
+fn filters(interfaces: &mut Interfaces, all: &[String], direction: Direction) -> Vec<PathObstacle> {
     let (mut with_filters, mut is_unknown) = (Vec::new(), false);
     for name in all {
         match interfaces.has_filters(name, direction) {
@@ -123,14 +123,14 @@ fn filters(interfaces: &mut Interfaces, all: &[String], direction: Direction) ->
             Err(_) => is_unknown = true,
         }
     }
-    let known = (!with_filters.is_empty()).then_some(Obstacle::Filters(with_filters));
-    known.or(is_unknown.then_some(Obstacle::UnlistedFilters)).into_iter().collect()
+    let known = (!with_filters.is_empty()).then_some(PathObstacle::Filters(with_filters));
+    known.or(is_unknown.then_some(PathObstacle::UnlistedFilters)).into_iter().collect()
 }
 
 /// A bridge is followed. Packets of other devices are not seen at the interface itself.
-fn master(name: &str, link: &Link) -> Option<Obstacle> {
+fn master(name: &str, link: &Link) -> Option<PathObstacle> {
     let master = link.master.clone()?;
-    Some(Obstacle::Master { interface: name.to_owned(), master })
+    Some(PathObstacle::Master { interface: name.to_owned(), master })
 }
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
             [(0, 0, false), (899, 1000, false), (900, 1000, true), (1000, 1000, true)]
         {
             let found = nearly_full(Fill { count, max, ..Fill::default() });
-            assert_eq!(found, is_nearly_full.then_some(Obstacle::FullTable { count, max }));
+            assert_eq!(found, is_nearly_full.then_some(PathObstacle::FullTable { count, max }));
         }
     }
 }

@@ -8,7 +8,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Table};
 
 use super::read::{TABLE, chains, each_rule, whole};
-use super::write::ChainId;
+use super::write::ChainKey;
 use crate::netlink::{attribute, family};
 use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
@@ -42,7 +42,10 @@ impl fmt::Display for ChainInUse {
 const MOST_NAMED: usize = 3;
 
 /// Finds what leads to the chains. Without an answer of the kernel, nothing is named.
-pub(super) fn described(socket: &mut NfTablesSocket, in_use: BTreeSet<ChainId>) -> Vec<ChainInUse> {
+pub(super) fn described(
+    socket: &mut NfTablesSocket,
+    in_use: BTreeSet<ChainKey>,
+) -> Vec<ChainInUse> {
     let mut tables: BTreeMap<(IpFamily, Table), Vec<ChainName>> = BTreeMap::new();
     for (family, table, chain) in in_use {
         tables.entry((family, table)).or_default().push(chain);

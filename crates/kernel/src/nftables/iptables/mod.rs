@@ -18,7 +18,7 @@ use super::read::{Interrupted, generation};
 use super::watch::TouchedChains;
 use super::{ATTEMPTS, CommitCost, DataplaneError, Generation, NfTables};
 use since::Since;
-use write::ChainId;
+use write::ChainKey;
 
 pub use in_use::ChainInUse;
 
@@ -134,7 +134,7 @@ impl NfTables {
     fn commit_except(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
-        in_use: &BTreeSet<ChainId>,
+        in_use: &BTreeSet<ChainKey>,
     ) -> Result<CommitCost, DataplaneError> {
         if transactions.iter().all(|(_, transaction)| transaction.is_empty()) {
             return Ok(CommitCost::default());
@@ -152,7 +152,7 @@ impl NfTables {
     fn commit_at_one_generation(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
-        in_use: &BTreeSet<ChainId>,
+        in_use: &BTreeSet<ChainKey>,
     ) -> Result<CommitCost, Interrupted> {
         let generation = generation(&mut self.socket)?;
         let encoded = write::encoded(&mut self.socket, generation, transactions, in_use)?;
@@ -168,7 +168,7 @@ impl NfTables {
     fn commit_between_commits(
         &mut self,
         transactions: &[(IpFamily, &Transaction<'_>)],
-        in_use: &BTreeSet<ChainId>,
+        in_use: &BTreeSet<ChainKey>,
     ) -> Result<CommitCost, DataplaneError> {
         tracing::debug!("ruleset changed before the commit, retrying");
         let families: Vec<IpFamily> = transactions.iter().map(|(family, _)| *family).collect();

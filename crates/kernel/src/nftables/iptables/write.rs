@@ -42,7 +42,7 @@ impl EncodedBatch {
 }
 
 /// A chain by family, table and name.
-pub(super) type ChainId = (IpFamily, Table, ChainName);
+pub(super) type ChainKey = (IpFamily, Table, ChainName);
 
 /// Reads the chains that change and encodes what differs; `None` if nothing does. Chains in use are
 /// emptied instead of deleted.
@@ -50,7 +50,7 @@ pub(super) fn encoded(
     socket: &mut NfTablesSocket,
     generation: Generation,
     transactions: &[(IpFamily, &Transaction<'_>)],
-    in_use: &BTreeSet<ChainId>,
+    in_use: &BTreeSet<ChainKey>,
 ) -> Result<Option<EncodedBatch>, Interrupted> {
     let begun = Instant::now();
     let first = socket.first_sequence();
@@ -93,7 +93,7 @@ pub(super) fn is_affected(
 pub(super) fn in_use(
     transactions: &[(IpFamily, &Transaction<'_>)],
     refusals: &[RefusedOperation],
-) -> Option<BTreeSet<ChainId>> {
+) -> Option<BTreeSet<ChainKey>> {
     let mut deleted = HashMap::new();
     for (family, transaction) in transactions {
         for TableChanges { table, changes } in &transaction.tables {
@@ -167,7 +167,7 @@ struct Writer<'a> {
     family: IpFamily,
     table: Table,
     actual: &'a Actual,
-    in_use: &'a BTreeSet<ChainId>,
+    in_use: &'a BTreeSet<ChainKey>,
 }
 
 /// Place of a new rule in its chain.
