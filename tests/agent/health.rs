@@ -103,6 +103,70 @@ fn health_check_node_port_reports_local_endpoints() {
     wait_until("the port is closed", || node.get_at_node_port(PORT + 1, "/").is_none());
 }
 
+/// As kube-proxy: at the addresses of node ports. By default these are the Node's primary addresses in
+/// nftables mode, and all addresses in iptables mode. A family without one has all addresses. A Service
+/// has listeners for its own families only.
+#[test]
+fn health_check_node_port_listens_where_node_ports_are_open() {
+    const FOUR: u16 = 31_020;
+    const DUAL: u16 = 31_021;
+    for (label, flags, four, dual) in [
+        ("primary", "", vec!["192.168.50.1"], vec!["192.168.50.1", "[::]"]),
+        ("primaries", "", vec!["192.168.50.1"], vec!["192.168.50.1", "[fd00:50::1]"]),
+        (
+            "networks",
+            "--nodeport-addresses 192.168.51.0/24,fd00:51::/64",
+            vec!["192.168.51.1"],
+            vec!["192.168.51.1", "[fd00:51::1]"],
+        ),
+        (
+            "network",
+            "--nodeport-addresses 192.168.51.0/24",
+            vec!["192.168.51.1"],
+            vec!["192.168.51.1", "[::]"],
+        ),
+        ("all", "--nodeport-addresses 0.0.0.0/0", vec!["0.0.0.0"], vec!["0.0.0.0", "[::]"]),
+        ("iptables", "--proxy-mode iptables", vec!["0.0.0.0"], vec!["0.0.0.0", "[::]"]),
+        (
+            "iptables-primary",
+            "--proxy-mode iptables --nodeport-addresses primary",
+            vec!["192.168.50.1"],
+            vec!["192.168.50.1", "[::]"],
+        ),
+    ] {
+        let mut node = Node::new(&format!("hc-{label}"));
+        node.space.run(
+            "ip addr add 192.168.51.1/24 dev eth0; ip addr add fd00:51::1/64 dev eth0 nodad; \
+             ip addr add fd00:50::1/64 dev eth0 nodad",
+        );
+        if label == "primaries" {
+            let mut dual_stack = crate::objects::node();
+            let addresses = dual_stack["status"]["addresses"].as_array_mut().unwrap();
+            addresses.push(json!({"type": "InternalIP", "address": "fd00:50::1"}));
+            node.server.apply(dual_stack);
+        }
+        let mut both = local_load_balancer("dual", 21, DUAL);
+        both["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        both["spec"]["clusterIPs"] = json!([both["spec"]["clusterIP"], "fd00:96::21"]);
+        both["spec"]["ports"][0]["nodePort"] = 30_081.into();
+        both["status"] = json!({});
+        node.server.apply_many([local_load_balancer("four", 20, FOUR), both]);
+        node.start(flags);
+        let listeners = |port: u16| {
+            let listed = node.space.run(&format!("ss -Hltn 'sport = :{port}'"));
+            let local = listed.lines().filter_map(|line| line.split_whitespace().nth(3));
+            let mut at: Vec<String> = local
+                .filter_map(|socket| Some(socket.strip_suffix(&format!(":{port}"))?.to_owned()))
+                .collect();
+            at.sort();
+            at
+        };
+        wait_until(&format!("{label}: the ports are open"), || {
+            listeners(FOUR) == four && listeners(DUAL) == dual
+        });
+    }
+}
+
 /// With client-go's names and labels, which kubernetes-mixin's dashboard for kube-proxy queries.
 #[test]
 fn requests_to_the_api_server_are_counted_as_by_client_go() {
