@@ -104,6 +104,7 @@ impl Reconciler {
             match received {
                 Ok(TimedInput { input: ReconcilerInput::Stop, .. })
                 | Err(RecvTimeoutError::Disconnected) => {
+                    self.state.sync_log.write();
                     return self.backend.stop();
                 }
                 Ok(input) => self.take_in(input),
@@ -187,6 +188,8 @@ impl Reconciler {
         if drift.certain {
             self.telemetry.drifted(drift, SystemTime::now());
             self.state.drifted = Some(drift.whose());
+            // `RepairPace` decides how often repairs may follow each other.
+            self.scheduler.end_rest();
         } else {
             self.state.only_checks = true;
         }
@@ -442,6 +445,7 @@ impl Reconciler {
         found_nothing: bool,
     ) {
         if let Some(error) = &report.error {
+            self.state.sync_log.write();
             // The number of further rejections grows with what is pending, so only the first is
             // compared.
             let first = error.split("; ").next().unwrap_or_default();

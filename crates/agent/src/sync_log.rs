@@ -71,7 +71,8 @@ impl SyncLog {
         }
     }
 
-    fn write(&mut self) {
+    /// Writes the line, if there is one.
+    pub(crate) fn write(&mut self) {
         if let Some(line) = self.line.take() {
             line.log();
         }

@@ -41,6 +41,11 @@ impl SyncScheduler {
         Some(rested.map_or(wanted, |rested| wanted.max(rested)))
     }
 
+    /// The next sync does not wait for the end of the rest.
+    pub(crate) fn end_rest(&mut self) {
+        self.rest = Duration::ZERO;
+    }
+
     /// Records the end of a sync, after which the backend wants this rest. After a failure the
     /// request stays pending.
     pub(crate) fn done(&mut self, now: Instant, rest: Duration, succeeded: bool) {
@@ -69,6 +74,18 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_millis(100);
     const NONE: Duration = Duration::ZERO;
+
+    #[test]
+    fn sync_scheduler_repair_does_not_wait_for_the_end_of_the_rest() {
+        let start = Instant::now();
+        let mut scheduler = SyncScheduler::new(PERIOD);
+        scheduler.want(start);
+        scheduler.done(start, PERIOD * 10, true);
+        scheduler.want(start);
+        assert_eq!(scheduler.due(), Some(start + PERIOD * 10));
+        scheduler.end_rest();
+        assert_eq!(scheduler.due(), Some(start + PERIOD));
+    }
 
     #[test]
     fn sync_scheduler_syncs_first_change_at_once_and_batches_others() {

@@ -267,9 +267,10 @@ fn neighbour_request(interface: u32, ip: IpAddr) -> Vec<u8> {
     body
 }
 
-/// struct ndmsg with NDA_LLADDR, and NUD_FAILED of linux/neighbour.h. An entry that does not exist is
+/// struct ndmsg with NDA_LLADDR, and NUD_* of linux/neighbour.h. An entry that does not exist is
 /// an error.
 fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
+    const INCOMPLETE: u16 = 0x01;
     const FAILED: u16 = 0x20;
     const HARDWARE_ADDRESS: u16 = 2;
     /// Offset of ndm_state.
@@ -280,7 +281,7 @@ fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
     let state = message.bytes.get(STATE..STATE + 2)?.try_into().ok()?;
     let mac = attribute::find_behind(message.bytes, HEADER + BODY, HARDWARE_ADDRESS);
     Some(Neighbour {
-        is_failed: u16::from_ne_bytes(state) & FAILED != 0,
+        is_failed: u16::from_ne_bytes(state) & (INCOMPLETE | FAILED) != 0,
         mac: mac.and_then(|mac| mac.try_into().ok()),
     })
 }
@@ -290,6 +291,8 @@ fn selectors(message: &RouteMessage<'_>) -> RuleSelectors {
     // FRA_* of linux/fib_rules.h.
     const MARK: u16 = 10;
     const TUNNEL: u16 = 12;
+    /// A rule for the mark 0 has only a mask.
+    const MASK: u16 = 16;
     const USERS: u16 = 20;
     const PROTOCOL: u16 = 22;
     const FROM_PORTS: u16 = 23;
@@ -308,7 +311,7 @@ fn selectors(message: &RouteMessage<'_>) -> RuleSelectors {
     };
     let has_tos = message.bytes.get(TOS).is_some_and(|tos| *tos != 0);
     RuleSelectors {
-        mark: has(&[MARK]),
+        mark: has(&[MARK, MASK]),
         to_port: has(&[PROTOCOL, TO_PORTS]),
         user: has(&[USERS]),
         others: has_tos || has(&[TUNNEL, FROM_PORTS, DSCP, FLOW_LABEL]),

@@ -214,6 +214,8 @@ enum Refused {
     Nothing,
     /// Rules that may match it.
     Some,
+    /// Packets to some addresses of Services, of which this is one.
+    Services(IpAddr),
     /// What no rule accepts, and rules may accept it.
     Rest,
     All,
@@ -233,9 +235,18 @@ fn check(firewall: &Firewall, known: &KnownAddresses, budget: &Budget) -> Option
     let Firewall { name, families, base, remedy } = firewall;
     let of_family = |family: &IpFamily| {
         let packets = packets(base, *family, known).into_iter();
-        let results = packets.map(|packet| refused(base, &packet, budget));
-        // Network plugins accept one network of pods: that of the cluster, or that of the node.
-        if is_before_dnat(base) { results.max() } else { results.min() }
+        let results: Vec<Refused> = packets.map(|packet| refused(base, &packet, budget)).collect();
+        let (least, most) = (*results.iter().min()?, *results.iter().max()?);
+        if !is_before_dnat(base) {
+            // Network plugins accept one network of pods: that of the cluster, or that of the node.
+            return Some(least);
+        }
+        if least == most || most < Refused::Rest {
+            return Some(most);
+        }
+        let services = known.services.iter().filter(|ip| IpFamily::of(**ip) == *family);
+        let (_, ip) = results.iter().zip(services).find(|(refused, _)| **refused == most)?;
+        Some(Refused::Services(*ip))
     };
     let results: Vec<(Refused, IpFamily)> =
         families.iter().filter_map(|family| Some((of_family(family)?, *family))).collect();
@@ -259,6 +270,11 @@ fn check(firewall: &Firewall, known: &KnownAddresses, budget: &Budget) -> Option
         Refused::All if !is_noted_only => Some(Finding::error(
             FindingCode::ForwardDropped,
             format!("{name} drops {everything}: nothing that a Service {what} arrives"),
+            remedy,
+        )),
+        Refused::Services(ip) if !is_noted_only => Some(Finding::warning(
+            FindingCode::ForwardDropped,
+            format!("{name} drops packets to some addresses of Services, such as {ip}"),
             remedy,
         )),
         Refused::Rest if !is_noted_only => Some(Finding::warning(
@@ -364,6 +380,27 @@ mod tests {
         let finding = raw("-A PREROUTING -j DROP").unwrap();
         assert_eq!(finding.severity, FindingSeverity::Error);
         assert!(finding.remedy.contains("accept packets to the addresses of Services"));
+    }
+
+    #[test]
+    fn chain_before_dnat_that_drops_packets_to_one_service_is_a_warning() {
+        let rules =
+            "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.96.0.10/32 -j DROP\nCOMMIT\n";
+        let (ruleset, _) = parse(IpFamily::Ipv4, rules);
+        let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
+        let [firewall] = &firewalls_of(&held)[..] else { panic!("one chain") };
+        let found = |services: &[[u8; 4]]| {
+            let services = services.iter().map(|ip| IpAddr::from(*ip)).collect();
+            let finding =
+                check(firewall, &KnownAddresses { services, ..known() }, &Budget::default());
+            finding.map(|finding| (finding.severity, finding.what))
+        };
+        let (one, other) = ([10, 96, 0, 10], [10, 96, 0, 11]);
+        let (severity, what) = found(&[other, one]).unwrap();
+        assert_eq!(severity, FindingSeverity::Warning);
+        assert!(what.ends_with("drops packets to some addresses of Services, such as 10.96.0.10"));
+        assert_eq!(found(&[one]).unwrap().0, FindingSeverity::Error);
+        assert_eq!(found(&[other]), None);
     }
 
     fn rule(conditions: Vec<FilterCondition>, action: Action) -> FilterRule {

@@ -116,6 +116,9 @@ impl Explanation {
             let Judged { outcome, cause, mut conditions } =
                 judge.end(end.outcome, &end.refused_at, &tracking);
             conditions.extend(unknown.iter().cloned());
+            // Which interface it is decides in the followed rules too.
+            let earlier = end.conditions.drain(..);
+            conditions.extend(earlier.filter(|of| of.code == Code::UnknownInterface));
             (end.outcome, end.conditions) = (outcome, conditions);
             end.cause = cause.or(end.cause.take());
         }

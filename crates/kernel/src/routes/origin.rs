@@ -26,11 +26,12 @@ impl Routes {
         self.origin_by_route(source, from).unwrap_or(Origin::UnknownInterface)
     }
 
-    /// IPv4 looks up routes only from addresses of this host.
+    /// IPv4 looks up routes only from addresses of this host, and to other hosts from none of
+    /// loopback.
     fn source_of_reply(&self, destination: IpAddr) -> IpAddr {
         let is_own = || host::addresses().is_ok_and(|own| own.contains(&destination));
         match destination {
-            IpAddr::V4(_) if !is_own() => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V4(ip) if ip.is_loopback() || !is_own() => Ipv4Addr::UNSPECIFIED.into(),
             _ => destination,
         }
     }
