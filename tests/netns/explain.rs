@@ -870,7 +870,9 @@ fn explain_names_what_drops_packets_besides_rules_and_routes() {
         assert_eq!(end(), always, "{mode}");
         lab.elsewhere.run("ip link set eth0 down");
         assert_eq!(answer(), Answer::Silence, "{mode}");
-        assert_eq!(end(), ("dropped".to_owned(), json!("no-carrier"), vec![]), "{mode}");
+        // The kernel may search the neighbour at that time, which is a condition too.
+        let (outcome, cause, _) = end();
+        assert_eq!((&*outcome, cause), ("dropped", json!("no-carrier")), "{mode}");
         lab.elsewhere.run("ip link set eth0 up; ip route add default via 10.0.9.1");
         lab.node.rulegen("cleanup");
     }

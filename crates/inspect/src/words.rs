@@ -414,9 +414,17 @@ pub(crate) fn hairpin_off(bridge: &str, port: &str) -> String {
     )
 }
 
+/// A bridge does not forward the packet between these ports.
+pub(crate) fn ports_isolated(bridge: &str, from: &str, to: &str) -> String {
+    let ports = if from == to { format!("port {from}") } else { format!("ports {from} and {to}") };
+    format!("{ports} of bridge {bridge}: isolated, so the bridge does not forward between them")
+}
+
 /// A bridge may not return the packet.
 pub(crate) fn hairpin_unknown(bridge: &str) -> String {
-    format!("hairpin mode is off on the port of bridge {bridge} that it came in by")
+    format!(
+        "bridge {bridge} drops it: hairpin mode is off on the port that it came in by, or ports are isolated"
+    )
 }
 
 /// The probability of an end that is the only one.
@@ -549,6 +557,8 @@ pub enum Code {
     Ipv6Disabled,
     /// A bridge does not return a packet through the port that it came from.
     HairpinOff,
+    /// The ports of a bridge are isolated from each other.
+    PortsIsolated,
     /// Routes and settings of the host may change the end.
     HostNetwork,
     /// An XDP program may drop or change the packet.
@@ -645,6 +655,7 @@ impl Code {
             Code::ForwardingOff => "forwarding-off",
             Code::Ipv6Disabled => "ipv6-disabled",
             Code::HairpinOff => "hairpin-off",
+            Code::PortsIsolated => "ports-isolated",
             Code::HostNetwork => "host-network",
             Code::Xdp => "xdp",
             Code::TcFilter => "tc-filter",

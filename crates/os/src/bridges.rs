@@ -50,6 +50,8 @@ pub struct BridgePort {
     pub name: String,
     /// Whether hairpin mode is on: a packet may leave by the port that it came in by.
     pub has_hairpin: bool,
+    /// Whether it is isolated: the bridge forwards no packets between isolated ports.
+    pub is_isolated: bool,
     /// The hardware addresses that were seen behind it lately.
     pub macs: Vec<Mac>,
 }
@@ -104,6 +106,7 @@ pub fn forwarding_ports(bridge: &str, is_ipv6: bool) -> io::Result<Vec<BridgePor
         Some(BridgePort {
             name: port.file_name().to_string_lossy().into_owned(),
             has_hairpin: number(&path.join("hairpin_mode"))? != 0,
+            is_isolated: number(&path.join("isolated")).is_some_and(|isolated| isolated != 0),
             macs: macs_at(&macs, number(&path.join("port_no"))?),
         })
     };

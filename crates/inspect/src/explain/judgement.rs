@@ -562,6 +562,10 @@ impl<'a> Way<'a> {
                 let text = words::hairpin_off(bridge, &port);
                 Err(Left::Stopped(self.stop(Outcome::Dropped, Code::HairpinOff, text, None)))
             }
+            HairpinFact::Isolated { from, to } => {
+                let text = words::ports_isolated(bridge, &from, &to);
+                Err(Left::Stopped(self.stop(Outcome::Dropped, Code::PortsIsolated, text, None)))
+            }
             HairpinFact::Unknown => {
                 let text = words::hairpin_unknown(bridge);
                 self.conditions.add(EndCondition::new(Code::HairpinOff, text));

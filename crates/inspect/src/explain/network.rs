@@ -145,6 +145,13 @@ pub enum HairpinFact {
         /// Name of the port.
         port: String,
     },
+    /// These ports are isolated from each other. They may be the same.
+    Isolated {
+        /// The port of the sender.
+        from: String,
+        /// The port of the receiver.
+        to: String,
+    },
     /// It is not known behind which port the addresses are.
     Unknown,
 }

@@ -173,10 +173,16 @@ fn hairpin(ports: &[BridgePort], from: Option<Mac>, to: Option<Mac>) -> HairpinF
         ports.iter().find(|port| mac.is_some_and(|mac| port.macs.contains(&mac)))
     };
     match (port_of(from), port_of(to)) {
+        (Some(from), Some(to)) if from.is_isolated && to.is_isolated => {
+            HairpinFact::Isolated { from: from.name.clone(), to: to.name.clone() }
+        }
         (Some(from), Some(to)) if from.name != to.name => HairpinFact::Works,
-        (Some(port), _) | (_, Some(port)) if port.has_hairpin => HairpinFact::Works,
+        (Some(port), _) | (_, Some(port)) if port.has_hairpin && !port.is_isolated => {
+            HairpinFact::Works
+        }
+        (Some(port), Some(_)) if port.has_hairpin => HairpinFact::Works,
         (Some(port), Some(_)) => HairpinFact::Dropped { port: port.name.clone() },
-        _ if ports.iter().all(|port| port.has_hairpin) => HairpinFact::Works,
+        _ if ports.iter().all(|port| port.has_hairpin && !port.is_isolated) => HairpinFact::Works,
         _ => HairpinFact::Unknown,
     }
 }
@@ -230,6 +236,7 @@ mod tests {
         let port = |name: &str, has_hairpin, macs: &[u8]| BridgePort {
             name: name.to_owned(),
             has_hairpin,
+            is_isolated: false,
             macs: macs.iter().map(|last| [2, 0, 0, 0, 0, *last]).collect(),
         };
         let dropped = HairpinFact::Dropped { port: "veth1".to_owned() };
@@ -249,5 +256,20 @@ mod tests {
         ] {
             assert_eq!(hairpin(&ports, from, to), wanted, "{ports:?} {from:?} {to:?}");
         }
+
+        let isolated =
+            |name: &str, macs: &[u8]| BridgePort { is_isolated: true, ..port(name, true, macs) };
+        let between = |from: &str, to: &str| HairpinFact::Isolated {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let (one, two) = (isolated("veth1", &[1]), isolated("veth2", &[2]));
+        assert_eq!(hairpin(&[one.clone(), two.clone()], pod, other), between("veth1", "veth2"));
+        assert_eq!(hairpin(&[one.clone(), two.clone()], pod, pod), between("veth1", "veth1"));
+        assert_eq!(
+            hairpin(&[one.clone(), port("veth2", true, &[2])], pod, other),
+            HairpinFact::Works
+        );
+        assert_eq!(hairpin(&[one, two], pod, None), HairpinFact::Unknown);
     }
 }
