@@ -16,6 +16,7 @@ use crate::cluster::{NODE, config, objects};
 use crate::common::{has_all_rounds, root, rounds, stderr, stdout};
 use crate::namespace::Namespace;
 use crate::other_rules::{BRIDGED_SERVICE, other_rules};
+use crate::running_agent::eventually;
 use crate::topology::{ELSEWHERE_IPS, From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask, ask_within, serve};
 
@@ -809,6 +810,7 @@ fn explain_names_what_drops_packets_besides_rules_and_routes() {
         let end = || only_end(&lab, &flags, &packet);
         let always = ("endpoint".to_owned(), Value::Null, vec![]);
         let answer = || lab.ask(From::Outside, Proto::Tcp, service);
+        eventually("the next hop answers", || matches!(answer(), Answer::From { .. }));
         for (add, remove, code) in [
             (
                 format!("tc qdisc add dev eth0 clsact; tc filter add dev eth0 ingress {drops}"),

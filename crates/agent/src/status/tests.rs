@@ -811,7 +811,7 @@ fn explain_page_uses_objects_for_reasons_and_names() {
     assert!(text(&endpoint).contains("is an endpoint of shop/web:http"), "{endpoint}");
     let error = |query: &str| explained(query)["error"].as_str().unwrap().to_owned();
     let several = "Service shop/two has several ports at its IPv4 cluster IP; \
-                   it has http 80/tcp, https 443/tcp";
+                   it has http 80/tcp, https 443/tcp: name one, as in shop/two:80/tcp";
     assert_eq!(error("from=10.244.1.9&to=shop/two"), several);
     assert!(error("from=10.244.1.9&to=shop/two:81").contains("has no such port"));
     let second = explained("from=10.244.1.9&to=shop/two:https");

@@ -17,9 +17,22 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         // The neighbours of a port are known for IPv4 only.
         let ports = ports_without_hairpin(false)?;
-        let findings = ports.iter().filter_map(|port| check(port, &cluster.snapshot));
-        Ok(CheckResult::Found(findings.collect()))
+        let findings = ports.iter().filter_map(|port| check(port, &cluster.snapshot)).collect();
+        Ok(result(findings, &ports))
     })
+}
+
+/// Behind a port without known neighbours may be an endpoint.
+fn result(findings: Vec<Finding>, ports: &[PortWithoutHairpin]) -> CheckResult {
+    match ports.iter().find(|port| port.neighbours.is_empty()) {
+        Some(PortWithoutHairpin { bridge, port, .. }) if findings.is_empty() => {
+            CheckResult::NotChecked(format!(
+                "hairpin mode is off on port {port} of bridge {bridge}, and the kernel does not know \
+                 which pod is behind it: check again after the node has sent packets to the pod"
+            ))
+        }
+        _ => CheckResult::Found(findings),
+    }
 }
 
 fn check(port: &PortWithoutHairpin, snapshot: &Snapshot) -> Option<Finding> {
@@ -79,5 +92,21 @@ mod tests {
                      Service default/web does";
         assert!(finding.what.starts_with(start), "{finding:?}");
         assert!(finding.remedy.starts_with("bridge link set dev pod1 hairpin on"), "{finding:?}");
+    }
+
+    #[test]
+    fn hairpin_is_not_checked_if_a_pod_behind_a_port_is_not_known() {
+        let port = |neighbours| PortWithoutHairpin {
+            bridge: "cbr0".to_owned(),
+            port: "pod1".to_owned(),
+            neighbours,
+        };
+        let known = port(vec![Ipv4Addr::new(10, 244, 1, 6)]);
+        let of_known = result(Vec::new(), std::slice::from_ref(&known));
+        assert_eq!(of_known, CheckResult::Found(Vec::new()));
+        let CheckResult::NotChecked(why) = result(Vec::new(), &[known, port(Vec::new())]) else {
+            panic!("checked")
+        };
+        assert!(why.starts_with("hairpin mode is off on port pod1 of bridge cbr0, and"), "{why}");
     }
 }

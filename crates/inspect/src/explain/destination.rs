@@ -212,7 +212,14 @@ impl UnresolvedService {
                 (Code::NoSuchPort, which("has no such port", ports))
             }
             UnresolvedReason::SeveralPorts(ports) => {
-                (Code::SeveralPorts, which("has several ports", ports))
+                let ServiceRef { namespace, name, .. } = &self.service;
+                let several = which("has several ports", ports);
+                let first = ports.first().and_then(|port| port.rsplit(' ').next());
+                let first = first.unwrap_or_default();
+                (
+                    Code::SeveralPorts,
+                    format!("{several}: name one, as in {namespace}/{name}:{first}"),
+                )
             }
         }
     }
@@ -301,9 +308,9 @@ mod tests {
         assert_eq!(resolved("kube-system/dns:dns/udp"), Ok((at, Protocol::Udp)));
         assert_eq!(resolved("kube-system/dns/tcp"), Ok((at, Protocol::Tcp)));
         let error = resolved("kube-system/dns:53").unwrap_err();
-        assert!(
-            error.ends_with("several ports at its IPv4 cluster IP; it has dns 53/tcp, dns 53/udp")
-        );
+        let all = "several ports at its IPv4 cluster IP; it has dns 53/tcp, dns 53/udp";
+        let hint = "name one, as in kube-system/dns:53/tcp";
+        assert!(error.ends_with(&format!("{all}: {hint}")), "{error}");
         assert!(resolved("kube-system/dns:54").unwrap_err().contains("has no such port"));
         assert!(resolved("default/dns").unwrap_err().contains("does not exist"));
     }

@@ -74,14 +74,15 @@ impl LiveRules for KernelRules<'_> {
     }
 }
 
-/// The kernel drops translated packets from loopback addresses, independent of the rules. Only iptables
-/// mode opens node ports there.
+/// The kernel drops translated packets of this host to loopback addresses, independent of the rules.
+/// Those of others are translated before they are routed. Only iptables mode opens node ports there.
 pub(super) fn closed_loopback(
     mode: ProxyMode,
     packet: &Packet,
     explanation: &Explanation,
 ) -> Option<Remark> {
-    if mode != ProxyMode::Iptables || !packet.destination.ip().is_loopback() {
+    let is_own = packet.origin == Origin::Host;
+    if mode != ProxyMode::Iptables || !is_own || !packet.destination.ip().is_loopback() {
         return None;
     }
     let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
