@@ -667,11 +667,7 @@ fn explain_hairpin_on_bridge_port_matches_packets() {
     let file = lab.node.file("self.json", &list.to_string());
     let to = "10.96.9.9:80".parse().unwrap();
     for mode in ["iptables", "nftables"] {
-        let flags = format!(
-            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
-        );
-        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
-        assert!(applied.status.success(), "{}", stderr(&applied));
+        let flags = apply(&lab, &file, mode);
         for hairpin in ["off", "on"] {
             lab.node.run(&format!("bridge link set dev veth3 hairpin {hairpin}"));
             let answer = lab.ask(From::BridgedPod, Proto::Tcp, to);
@@ -790,6 +786,16 @@ impl Drop for AttachedProgram {
     }
 }
 
+/// Applies the rules of a file. Returns the flags with which explain reads the same.
+fn apply(lab: &Topology, file: &str, mode: &str) -> String {
+    let flags = format!(
+        "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
+    );
+    let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    flags
+}
+
 /// What drops packets besides rules and routes is a condition, in both modes.
 #[test]
 fn explain_names_what_drops_packets_besides_rules_and_routes() {
@@ -802,11 +808,7 @@ fn explain_names_what_drops_packets_besides_rules_and_routes() {
     let packet = format!("--from 192.168.50.254 --to {service} --interface eth0");
     let drops = "protocol ip bpf da bytecode '1,6 0 0 2,'";
     for mode in ["iptables", "nftables"] {
-        let flags = format!(
-            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
-        );
-        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
-        assert!(applied.status.success(), "{}", stderr(&applied));
+        let flags = apply(&lab, &file, mode);
         let end = || only_end(&lab, &flags, &packet);
         let always = ("endpoint".to_owned(), Value::Null, vec![]);
         let answer = || lab.ask(From::Outside, Proto::Tcp, service);
@@ -888,11 +890,7 @@ fn explain_rejected_packet_without_an_error_has_a_condition() {
     let service: SocketAddr = "10.96.9.8:80".parse().unwrap();
     let packet = format!("--from 198.18.0.1 --to {service} --interface eth0");
     for mode in ["iptables", "nftables"] {
-        let flags = format!(
-            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
-        );
-        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
-        assert!(applied.status.success(), "{}", stderr(&applied));
+        let flags = apply(&lab, &file, mode);
         let end = || only_end(&lab, &flags, &packet);
         let answer = || lab.ask(From::OutsideInRange, Proto::Tcp, service);
         assert_eq!(end(), ("rejected".to_owned(), Value::Null, vec![]), "{mode}");
@@ -941,16 +939,17 @@ fn explain_hairpin_of_two_pods_behind_one_bridge_port_matches_packets() {
     let packet = format!("--from {from} --to {service} --interface cni0");
     let patience = std::time::Duration::from_secs(10);
     for mode in ["iptables", "nftables"] {
-        let flags = format!(
-            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
-        );
-        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
-        assert!(applied.status.success(), "{}", stderr(&applied));
+        let flags = apply(&lab, &file, mode);
         let end = || only_end(&lab, &flags, &packet);
         lab.node.run("bridge link set dev veth4 hairpin on");
         let answer = ask_within(patience, &client, Proto::Tcp, from, service);
         assert!(matches!(answer, Answer::From { .. }), "{mode}: {answer:?}");
         assert_eq!(end(), ("endpoint".to_owned(), Value::Null, vec![]), "{mode}");
+        lab.node.run("bridge link set dev veth4 isolated on");
+        let answer = ask(&client, Proto::Tcp, from, service);
+        assert_eq!(answer, Answer::Silence, "{mode}");
+        assert_eq!(end(), ("dropped".to_owned(), json!("ports-isolated"), vec![]), "{mode}");
+        lab.node.run("bridge link set dev veth4 isolated off");
         lab.node.run("bridge link set dev veth4 hairpin off");
         let answer = ask(&client, Proto::Tcp, from, service);
         assert_eq!(answer, Answer::Silence, "{mode}");

@@ -150,8 +150,8 @@ impl IptablesBackend {
                 return None;
             }
         };
-        let are_patches = prepared.values().all(|of| matches!(of, Prepared::Patch(_)));
-        if are_patches && !restored.in_use.is_empty() {
+        let is_patch = |name: &IpFamily| matches!(prepared.get(name), Some(Prepared::Patch(_)));
+        if restored.in_use.iter().any(|of| is_patch(&of.family)) {
             // A foreign rule leads to one of our chains, or one of our rules was changed so.
             tracing::debug!("a deleted chain is in use, doing a full resync");
             families.values_mut().for_each(Family::forget);
@@ -168,10 +168,8 @@ impl IptablesBackend {
             restored.bytes = 0;
             of.settled();
         }
-        if !are_patches {
-            let names: Vec<IpFamily> = families.keys().copied().collect();
-            tools.warn_of_chains_in_use(&names, restored.in_use);
-        }
+        let full = families.keys().copied().filter(|name| !is_patch(name));
+        tools.warn_of_chains_in_use(&full.collect::<Vec<_>>(), restored.in_use);
         Some(done)
     }
 

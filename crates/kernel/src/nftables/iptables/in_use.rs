@@ -41,6 +41,10 @@ impl fmt::Display for ChainInUse {
 /// At most this many maps and rules are named for a chain.
 const MOST_NAMED: usize = 3;
 
+/// At most this many chains of a table are searched: each message of its maps and rules is searched
+/// for each.
+const MOST_SEARCHED: usize = 64;
+
 /// Finds what leads to the chains. Without an answer of the kernel, nothing is named.
 pub(super) fn described(
     socket: &mut NfTablesSocket,
@@ -52,7 +56,8 @@ pub(super) fn described(
     }
     let mut described = Vec::new();
     for ((family, table), names) in tables {
-        let mut used_by = used_by(socket, family, table, &names).unwrap_or_default();
+        let searched = names.get(..MOST_SEARCHED).unwrap_or(&names);
+        let mut used_by = used_by(socket, family, table, searched).unwrap_or_default();
         described.extend(names.into_iter().map(|chain| {
             let used_by = used_by.remove(&chain).unwrap_or_default();
             ChainInUse { family, table, chain, used_by }
