@@ -1,12 +1,13 @@
 //! `explain --live` finds the input interface as the kernel does: by the route back to the source.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::common::{root, stderr, stdout};
 use crate::topology::{From, Topology};
-use crate::traffic::{Proto, ask};
+use crate::traffic::{Answer, Proto, ask};
 
 /// Records the input interface of each source.
 const RECORD: &str = "nft 'table inet seen { \
@@ -33,6 +34,15 @@ fn connect_again(lab: &Topology) {
          ip route add default via 172.30.0.1 table 7; ip rule add from 198.51.100.7 lookup 7; \
          ip -6 route add default via fd00:30::1 table 7; ip -6 rule add from 2001:db8:7::7 lookup 7",
     );
+    // A packet from another interface's address waits for a neighbour request from the link-local
+    // address, which the kernel does not use for the first second.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for (source, to) in [("172.30.0.254", "172.30.0.1:9"), ("fd00:30::fe", "[fd00:30::1]:9")] {
+        let (source, to) = (source.parse().unwrap(), to.parse().unwrap());
+        while ask(&lab.client, Proto::Udp, source, to) == Answer::Silence {
+            assert!(Instant::now() < deadline, "{source} does not reach {to}");
+        }
+    }
 }
 
 #[test]
