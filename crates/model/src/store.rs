@@ -159,7 +159,7 @@ struct StoredService {
     cluster_ips: Box<[IpAddr]>,
     /// The external and load-balancer IPs that it lists.
     claimed: Box<[ClaimedIp]>,
-    /// Whether these before problems at the last [`Store::changes`].
+    /// Whether it had problems at the last [`Store::changes`].
     has_problems: bool,
     /// False if it was deleted since the last [`Store::changes`].
     exists: bool,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rulegen_compiler::nftables::ConnectionCounts;
-use rulegen_compiler::{Plan, ServicePlan, plan_service};
+use rulegen_compiler::{Plan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words;
 use rulegen_model::{
@@ -91,12 +91,6 @@ pub(super) struct PageContext<'a> {
     pub(super) details: &'a BTreeMap<IpAddr, EndpointDetails>,
 }
 
-/// The endpoints that any traffic may reach. Both the list of Services and the page of a Service count
-/// these.
-pub(super) fn chosen_endpoints(plan: &ServicePlan) -> HashSet<SocketAddr> {
-    plan.reachable_endpoints.iter().map(|endpoint| endpoint.address).collect()
-}
-
 /// The maximum number of endpoints drawn per path.
 const DRAWN: usize = 8;
 
@@ -123,7 +117,8 @@ impl Port {
             let owner = context.owners.other_than(port, frontend.frontend);
             frontend.taken_by = owner.map(ToString::to_string);
         }
-        let chosen = chosen_endpoints(&plan);
+        let chosen: HashSet<SocketAddr> =
+            plan.reachable_endpoints.iter().map(|endpoint| endpoint.address).collect();
         let counted = |endpoint: &Endpoint| {
             connections.map(|all| {
                 let of = (port.name.clone(), endpoint.address);

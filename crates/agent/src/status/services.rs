@@ -4,19 +4,16 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use askama::Template;
-use rulegen_compiler::plan_service;
 use rulegen_inspect::words::{ServiceCondition, service_condition};
-use rulegen_model::{Availability, ObjectKey, ServicePort};
+use rulegen_model::{Availability, ObjectKey, ServicePort, select};
 use serde::Serialize;
 
 use super::Status;
 use super::format::{counted, grouped, wide};
 use super::frame::Frame;
-use super::port::chosen_endpoints;
 use super::query::{self, Query, ServiceFilter};
 use super::search::Search;
 use super::state::HealthLevel;
-use crate::configured_store::ConfiguredStore;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/services.html")]
@@ -118,7 +115,7 @@ impl ServiceList {
             all,
             page,
             pages,
-            services: rows.into_iter().map(|(key, ports)| Row::of(key, ports, &store)).collect(),
+            services: rows.into_iter().map(|(key, ports)| Row::of(key, ports)).collect(),
             namespaces: store.namespaces().take(NAMESPACES).map(str::to_owned).collect(),
         }
     }
@@ -157,14 +154,8 @@ impl ServiceList {
 }
 
 impl Row {
-    fn of(key: &ObjectKey, ports: &[ServicePort], store: &ConfiguredStore) -> Self {
-        let chosen = |port: &ServicePort| {
-            let plan = plan_service(port, store.node(), store.config(), port.family());
-            let chosen = chosen_endpoints(&plan);
-            let endpoints = port.endpoints.iter();
-            endpoints.filter(|endpoint| chosen.contains(&endpoint.address)).count()
-        };
-        let counts = ports.iter().map(|port| (chosen(port), port.endpoints.len()));
+    fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
+        let counts = ports.iter().map(|port| (select(port).reachable.len(), port.endpoints.len()));
         let (usable_endpoints, endpoints) = counts.min().unwrap_or_default();
         let (level, state) = state(ports);
         // Each port appears once per family. All ports of a family have the same addresses.
