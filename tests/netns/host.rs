@@ -27,7 +27,7 @@ const NAMESPACE_SETTINGS: ConntrackSettings = ConntrackSettings {
 };
 
 fn messages(applied: &Applied) -> Vec<String> {
-    let changed = applied.changed.iter().map(ToString::to_string);
+    let changed = applied.changed.iter().map(|change| format!("{change:?}"));
     changed.chain(applied.failed.iter().map(ToString::to_string)).collect()
 }
 
@@ -46,7 +46,7 @@ fn sysctls_are_set_in_own_namespace_only_and_written_once() {
         let second = sysctl::apply(&settings);
         assert_eq!(messages(&second), Vec::<String>::new());
         let change = sysctl::set_route_localnet().unwrap().unwrap();
-        assert_eq!(change.to_string(), "net.ipv4.conf.all.route_localnet: 0 -> 1");
+        assert_eq!((change.sysctl, change.old, change.new), (Sysctl::ROUTE_LOCALNET, 0, 1));
         assert_eq!(sysctl::set_route_localnet().unwrap(), None);
         assert!(host::routes_localnet());
     });

@@ -30,7 +30,7 @@ use crate::queue::{EventQueue, Sink, Waiting};
 use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::rejected_objects::RejectedObjects;
 use crate::service_health::ServiceChecks;
-use crate::set_up::{self, set_up};
+use crate::set_up::{self, log_sysctl_change, log_sysctl_failure, set_up};
 use crate::shared::{ClusterState, Shared};
 use crate::source::{self, ApiConnection, ObjectSource};
 use crate::sync_scheduler::SyncScheduler;
@@ -163,9 +163,9 @@ pub fn init_only(options: &Options) -> Result<()> {
     // first.
     if plan.guards_loopback {
         match sysctl::set_route_localnet() {
-            Ok(change) => change.iter().for_each(|change| tracing::info!("{change}")),
+            Ok(change) => change.iter().for_each(log_sysctl_change),
             Err(failure) => {
-                tracing::warn!("{failure}");
+                log_sysctl_failure(&failure);
                 is_done = false;
             }
         }

@@ -5,6 +5,7 @@
 use std::sync::mpsc;
 
 use rulegen_os::privileges::{self, Capability};
+use rulegen_os::sysctl::{SysctlChange, SysctlFailure};
 use rulegen_os::{host, sysctl};
 
 use crate::error::Result;
@@ -40,7 +41,17 @@ pub(crate) fn set_up(options: &Options) -> bool {
         tracing::debug!(%error, "cannot set oom_score_adj");
     }
     let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
-    applied.changed.iter().for_each(|change| tracing::info!("{change}"));
-    applied.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
+    applied.changed.iter().for_each(log_sysctl_change);
+    applied.failed.iter().for_each(log_sysctl_failure);
     applied.failed.is_empty()
+}
+
+/// Logs a sysctl that was set.
+pub(crate) fn log_sysctl_change(change: &SysctlChange) {
+    tracing::info!(sysctl = change.sysctl.name(), from = change.old, to = change.new, "sysctl set");
+}
+
+/// Logs a sysctl that could not be set.
+pub(crate) fn log_sysctl_failure(failure: &SysctlFailure) {
+    tracing::warn!(sysctl = failure.sysctl.name(), error = %failure, "cannot set sysctl");
 }

@@ -157,6 +157,8 @@ pub enum Refusal {
 pub struct Internal {
     /// The cluster IP.
     pub address: IpAddr,
+    /// `internalTrafficPolicy`.
+    pub policy: TrafficPolicy,
     /// How the traffic is treated.
     pub outcome: Treatment,
     /// Which traffic is masqueraded.
@@ -340,6 +342,7 @@ pub fn plan_service(
         endpoints: port.endpoints.len(),
         internal: Internal {
             address: port.cluster_ip,
+            policy: port.internal_policy,
             outcome: outcome(port.internal_policy),
             masquerade,
         },

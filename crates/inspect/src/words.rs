@@ -78,7 +78,7 @@ pub(crate) fn refusal_words(refusal: Refusal) -> &'static str {
 /// Why a Service refuses traffic. Follows the name of the Service in a sentence.
 pub fn refusal_reason(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::NoEndpoints => "has no endpoint that is ready",
+        Refusal::NoEndpoints => "has no ready endpoint",
         Refusal::NoLocalEndpoints => {
             "has endpoints, but none on this node, and its traffic policy is Local"
         }
@@ -147,12 +147,12 @@ pub fn service_condition(worst: Option<Availability>) -> ServiceCondition {
         Some(Availability::NoneLocal { .. }) => (
             Code::NoLocalEndpoints.as_str(),
             "no local endpoint",
-            "A port has traffic policy Local and no endpoint on this node.",
+            "A port has traffic policy Local and no usable endpoint on this node.",
         ),
         Some(Availability::OnlyTerminating { .. }) => (
             "only-terminating-endpoints",
-            "all terminating",
-            "All endpoints of a port are terminating.",
+            "only terminating",
+            "A port has no ready endpoint; terminating endpoints still get its traffic.",
         ),
         Some(Availability::Ready) => ("ready", "", "All ports have usable endpoints."),
     };

@@ -19,26 +19,18 @@ pub fn unavailable(unavailability: &Unavailability) -> LintFinding {
 
 /// The finding about a service port in the whole cluster. `None` if it has endpoints on some nodes.
 pub(crate) fn unavailable_anywhere(unavailability: &Unavailability) -> Option<LintFinding> {
-    let (traffic, field) = match unavailability.why {
-        UnavailableReason::NoneLocal { elsewhere: 0, scope, .. } => match scope {
-            LocalPolicyScope::Internal => {
-                ("traffic to its cluster IP", "internalTrafficPolicy is Local")
-            }
-            LocalPolicyScope::External => {
-                ("traffic from outside", "externalTrafficPolicy is Local")
-            }
-            LocalPolicyScope::Both => {
-                ("all traffic", "internalTrafficPolicy and externalTrafficPolicy are Local")
-            }
-        },
+    let scope = match unavailability.why {
+        UnavailableReason::NoneLocal { elsewhere: 0, scope, .. } => scope,
         UnavailableReason::NoneLocal { .. } => return None,
         _ => return Some(unavailable(unavailability)),
     };
     let Unavailability { port, family, .. } = unavailability;
     let what = format!(
-        "Service {port} ({}) has no endpoint on any node for {traffic}: {field}, and the endpoints \
-         have no nodeName",
-        family.api_name()
+        "Service {port} ({}) has no endpoint on any node for {}: {}, and the endpoints have no \
+         nodeName",
+        family.api_name(),
+        scope.traffic(),
+        scope.policy_is_local()
     );
     Some(LintFinding { what, ..unavailable(unavailability) })
 }
@@ -69,7 +61,8 @@ mod tests {
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
         let local = |elsewhere, scope| {
-            found(UnavailableReason::NoneLocal { elsewhere, without_node: 1, scope })
+            let (without_node, unusable_here) = (1, 0);
+            found(UnavailableReason::NoneLocal { elsewhere, without_node, unusable_here, scope })
         };
         let external = unavailable(&local(1, LocalPolicyScope::External));
         assert_eq!(external.severity, FindingSeverity::Note);

@@ -181,9 +181,11 @@ pub fn rule(code: ProblemCode) -> LintRule {
         Code::NoReadyEndpoints => {
             (Warning, "no endpoint of a service port is ready", "check why pods are not ready")
         }
-        Code::OnlyTerminatingEndpoints => {
-            (Note, "a service port has only terminating endpoints", "check why no new pods start")
-        }
+        Code::OnlyTerminatingEndpoints => (
+            Note,
+            "a service port has no ready endpoint, and terminating endpoints still get its traffic",
+            "check why no new pods start",
+        ),
         Code::NoLocalEndpoints => (
             Warning,
             "a traffic policy is Local, and no endpoint is on a known node",

@@ -24,6 +24,8 @@ pub enum Availability {
         elsewhere: usize,
         /// Number of such endpoints on no known node, because `nodeName` is missing.
         without_node: usize,
+        /// Number of endpoints on this node, none of which is usable.
+        unusable_here: usize,
         /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
@@ -31,6 +33,8 @@ pub enum Availability {
     OnlyTerminating {
         /// Number of these endpoints.
         terminating: usize,
+        /// Number of all other endpoints. They get no traffic.
+        unusable: usize,
     },
     /// Ready endpoints get the traffic.
     Ready,
@@ -73,7 +77,10 @@ impl Availability {
             let not_ready = endpoints.len().saturating_sub(terminating);
             return Self::NoneUsable { not_ready, terminating };
         }
-        let Some(scope) = scope else { return Self::OnlyTerminating { terminating: serving } };
+        let Some(scope) = scope else {
+            let unusable = endpoints.len().saturating_sub(serving);
+            return Self::OnlyTerminating { terminating: serving, unusable };
+        };
         let counts = |of: &&Endpoint| match ready {
             0 => of.is_terminating_and_serving(),
             _ => of.ready,
@@ -81,7 +88,8 @@ impl Availability {
         let usable = endpoints.iter().filter(counts);
         let without_node = usable.filter(|endpoint| !endpoint.has_node).count();
         let elsewhere = if ready > 0 { ready } else { serving }.saturating_sub(without_node);
-        Self::NoneLocal { elsewhere, without_node, scope }
+        let unusable_here = count(|endpoint| endpoint.local);
+        Self::NoneLocal { elsewhere, without_node, unusable_here, scope }
     }
 
     /// Whether there is a usable endpoint in the cluster.
@@ -109,6 +117,24 @@ impl LocalPolicyScope {
             (true, false) => Some(Self::Internal),
             (false, true) => Some(Self::External),
             (false, false) => None,
+        }
+    }
+
+    /// The traffic, in a sentence.
+    pub fn traffic(self) -> &'static str {
+        match self {
+            Self::Internal => "traffic to its cluster IP",
+            Self::External => "traffic from outside",
+            Self::Both => "all traffic",
+        }
+    }
+
+    /// The policies, in a sentence.
+    pub fn policy_is_local(self) -> &'static str {
+        match self {
+            Self::Internal => "internalTrafficPolicy is Local",
+            Self::External => "externalTrafficPolicy is Local",
+            Self::Both => "internalTrafficPolicy and externalTrafficPolicy are Local",
         }
     }
 

@@ -47,9 +47,6 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// The end of the notes about headless and ExternalName Services.
-pub(crate) const NEED_NO_RULES: &str = "need no rules";
-
 /// Severity of a [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -95,7 +92,7 @@ impl Problem {
 
     /// Whether it is a note about a Service that needs no rules: a cluster has many of these.
     pub fn is_service_without_rules(&self) -> bool {
-        self.severity == Severity::Note && self.message.ends_with(NEED_NO_RULES)
+        self.severity == Severity::Note && self.code == Some(ProblemCode::NeedsNoRules)
     }
 
     /// Sets the field.

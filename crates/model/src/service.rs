@@ -12,7 +12,7 @@ use crate::load_balancing::{ANNOTATION, LoadBalancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
-use crate::problem::{NEED_NO_RULES, ProblemCollector};
+use crate::problem::ProblemCollector;
 use crate::problem_code::ProblemCode;
 use crate::service_port::{ServicePort, TrafficPolicy};
 use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
@@ -129,10 +129,7 @@ fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<
         Some("NodePort") => ServiceKind::NodePort,
         Some("LoadBalancer") => ServiceKind::LoadBalancer,
         Some("ExternalName") => {
-            report.note(
-                ProblemCode::NeedsNoRules,
-                format!("skipped: ExternalName Services {NEED_NO_RULES}"),
-            );
+            report.note(ProblemCode::NeedsNoRules, "skipped: ExternalName Services need no rules");
             return None;
         }
         Some(other) => {
@@ -148,7 +145,7 @@ fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<
         Some("None") => {
             report.note(
                 ProblemCode::NeedsNoRules,
-                format!("skipped: headless Services (clusterIP: None) {NEED_NO_RULES}"),
+                "skipped: headless Services (clusterIP: None) need no rules",
             );
             None
         }

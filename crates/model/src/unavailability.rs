@@ -48,13 +48,17 @@ pub enum UnavailableReason {
     OnlyTerminating {
         /// Number of these endpoints.
         terminating: usize,
+        /// Number of all other endpoints. They get no traffic.
+        unusable: usize,
     },
-    /// There are endpoints, but none on this node, and a traffic policy is Local.
+    /// There are usable endpoints, but none on this node, and a traffic policy is Local.
     NoneLocal {
         /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,
         /// Number of such endpoints on no known node: `nodeName` is missing in their slices.
         without_node: usize,
+        /// Number of endpoints on this node, none of which is usable.
+        unusable_here: usize,
         /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
@@ -100,11 +104,11 @@ pub(crate) fn unavailability_of<'a>(
         Availability::NoneUsable { not_ready, terminating } => {
             Some(UnavailableReason::NoneReady { not_ready, terminating })
         }
-        Availability::NoneLocal { elsewhere, without_node, scope } => {
-            Some(UnavailableReason::NoneLocal { elsewhere, without_node, scope })
+        Availability::NoneLocal { elsewhere, without_node, unusable_here, scope } => {
+            Some(UnavailableReason::NoneLocal { elsewhere, without_node, unusable_here, scope })
         }
-        Availability::OnlyTerminating { terminating } => {
-            Some(UnavailableReason::OnlyTerminating { terminating })
+        Availability::OnlyTerminating { terminating, unusable } => {
+            Some(UnavailableReason::OnlyTerminating { terminating, unusable })
         }
         Availability::Ready => None,
     }
@@ -201,7 +205,7 @@ impl UnavailableReason {
             UnavailableReason::OnlyTerminating { .. } => {
                 format!("check why no new pods start (`kubectl -n {namespace} get pods`)")
             }
-            UnavailableReason::NoneLocal { elsewhere, scope, .. } => {
+            UnavailableReason::NoneLocal { elsewhere, unusable_here, scope, .. } => {
                 let field = match scope {
                     LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
                     LocalPolicyScope::External => "spec.externalTrafficPolicy",
@@ -209,8 +213,12 @@ impl UnavailableReason {
                         "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
                     }
                 };
-                match elsewhere {
-                    0 => format!(
+                match (elsewhere, unusable_here) {
+                    (_, 1..) => format!(
+                        "check why no pod on this node is ready (`kubectl -n {namespace} get pods \
+                         -o wide`), or set {field} to Cluster"
+                    ),
+                    (0, 0) => format!(
                         "set endpoints[].nodeName in the EndpointSlices, or set {field} to Cluster"
                     ),
                     _ => format!("run a pod on this node, or set {field} to Cluster"),
@@ -235,33 +243,30 @@ impl Display for UnavailableReason {
                 write!(f, "has endpoints, but none with its port ({port}): they have {found}")
             }
             UnavailableReason::NoneReady { not_ready, terminating } => {
-                f.write_str("has no endpoint that is ready: ")?;
+                f.write_str("has no ready endpoint: ")?;
                 match (not_ready, terminating) {
                     (not_ready, 0) => write!(f, "{not_ready} not ready"),
                     (0, terminating) => write!(f, "{terminating} terminating"),
                     _ => write!(f, "{not_ready} not ready, {terminating} terminating"),
                 }
             }
-            UnavailableReason::OnlyTerminating { terminating } => write!(
-                f,
-                "has only terminating endpoints ({terminating}), which still get its traffic"
-            ),
-            UnavailableReason::NoneLocal { elsewhere, without_node, scope } => {
-                let (traffic, policy) = match scope {
-                    LocalPolicyScope::Internal => {
-                        ("traffic to its cluster IP", "internalTrafficPolicy is")
-                    }
-                    LocalPolicyScope::External => {
-                        ("traffic from outside", "externalTrafficPolicy is")
-                    }
-                    LocalPolicyScope::Both => {
-                        ("all traffic", "internalTrafficPolicy and externalTrafficPolicy are")
-                    }
-                };
+            UnavailableReason::OnlyTerminating { terminating, unusable } => {
                 write!(
                     f,
-                    "has no endpoint on this node for {traffic}: {policy} Local ({})",
-                    locations(*elsewhere, *without_node)
+                    "has no ready endpoint: {terminating} terminating still get its traffic"
+                )?;
+                match unusable {
+                    0 => Ok(()),
+                    _ => write!(f, ", {unusable} not ready"),
+                }
+            }
+            UnavailableReason::NoneLocal { elsewhere, without_node, unusable_here, scope } => {
+                write!(
+                    f,
+                    "has no usable endpoint on this node for {}: {} ({})",
+                    scope.traffic(),
+                    scope.policy_is_local(),
+                    locations(*elsewhere, *without_node, *unusable_here)
                 )
             }
         }
@@ -269,13 +274,12 @@ impl Display for UnavailableReason {
 }
 
 /// The location of endpoints that policy Local does not use.
-fn locations(elsewhere: usize, without_node: usize) -> String {
-    let unknown = format!("{without_node} on no known node: endpoints[].nodeName is missing");
-    match (elsewhere, without_node) {
-        (_, 0) => format!("{elsewhere} on other nodes"),
-        (0, _) => unknown,
-        _ => format!("{elsewhere} on other nodes, {unknown}"),
-    }
+fn locations(elsewhere: usize, without_node: usize, unusable_here: usize) -> String {
+    let here = (unusable_here > 0).then(|| format!("{unusable_here} on this node not ready"));
+    let elsewhere = (elsewhere > 0).then(|| format!("{elsewhere} on other nodes"));
+    let unknown = (without_node > 0)
+        .then(|| format!("{without_node} on no known node: endpoints[].nodeName is missing"));
+    here.into_iter().chain(elsewhere).chain(unknown).collect::<Vec<_>>().join(", ")
 }
 
 impl Display for Unavailability {
@@ -306,6 +310,8 @@ mod tests {
     const HERE: &str = r#"{"addresses": ["10.244.1.5"], "nodeName": "node-1"}"#;
     const ELSEWHERE: &str = r#"{"addresses": ["10.244.2.5"], "nodeName": "node-2"}"#;
     const NOT_READY: &str = r#"{"addresses": ["10.244.1.6"], "conditions": {"ready": false}}"#;
+    const NOT_READY_HERE: &str = r#"{"addresses": ["10.244.1.3"], "nodeName": "node-1",
+        "conditions": {"ready": false}}"#;
     const NOWHERE: &str = r#"{"addresses": ["10.244.1.4"]}"#;
     const TERMINATING: &str = r#"{"addresses": ["10.244.1.7"], "nodeName": "node-2",
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
@@ -371,45 +377,47 @@ mod tests {
                 vec![slice(1, "", HERE)],
                 "has endpoints, but none with its port (http over TCP): they have no ports",
             ),
-            (
-                "",
-                http(&[NOT_READY, ENDING]),
-                "has no endpoint that is ready: 1 not ready, 1 terminating",
-            ),
-            ("", http(&[NOT_READY]), "has no endpoint that is ready: 1 not ready"),
+            ("", http(&[NOT_READY, ENDING]), "has no ready endpoint: 1 not ready, 1 terminating"),
+            ("", http(&[NOT_READY]), "has no ready endpoint: 1 not ready"),
             (
                 "",
                 http(&[NOT_READY, TERMINATING]),
-                "has only terminating endpoints (1), which still get its traffic",
+                "has no ready endpoint: 1 terminating still get its traffic, 1 not ready",
             ),
             (
                 LOCAL,
                 http(&[ELSEWHERE, NOT_READY]),
-                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
                  Local (1 on other nodes)",
             ),
             (
                 LOCAL,
                 http(&[NOWHERE, ELSEWHERE]),
-                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
                  Local (1 on other nodes, 1 on no known node: endpoints[].nodeName is missing)",
             ),
             // Policy Local does not use the terminating endpoint, because it is on another node.
             (
                 LOCAL,
                 http(&[TERMINATING, NOT_READY]),
-                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
                  Local (1 on other nodes)",
             ),
             (
                 LOCAL,
                 http(&[TERMINATING_HERE, NOT_READY]),
-                "has only terminating endpoints (1), which still get its traffic",
+                "has no ready endpoint: 1 terminating still get its traffic, 1 not ready",
+            ),
+            (
+                LOCAL,
+                http(&[ELSEWHERE, NOT_READY_HERE]),
+                "has no usable endpoint on this node for traffic from outside: \
+                 externalTrafficPolicy is Local (1 on this node not ready, 1 on other nodes)",
             ),
             (
                 LOCAL_INSIDE,
                 http(&[ELSEWHERE]),
-                "has no endpoint on this node for traffic to its cluster IP: internalTrafficPolicy is \
+                "has no usable endpoint on this node for traffic to its cluster IP: internalTrafficPolicy is \
                  Local (1 on other nodes)",
             ),
         ] {

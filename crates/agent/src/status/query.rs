@@ -58,7 +58,7 @@ impl ServiceFilter {
     pub(super) fn words(self) -> &'static str {
         match self {
             ServiceFilter::All => "All",
-            ServiceFilter::WithoutEndpoints => "Without endpoints",
+            ServiceFilter::WithoutEndpoints => "No usable endpoint",
             ServiceFilter::NoneHere => "No local endpoint",
             ServiceFilter::Outside => "Externally accessible",
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rulegen_compiler::{
-    External, Firewall, Masquerade, NodePortsAt, Plan, Refusal, ServicePlan, Treatment,
+    External, Firewall, Masquerade, NodePortsAt, Plan, ServicePlan, Treatment,
 };
 use rulegen_inspect::words::{refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
@@ -106,17 +106,18 @@ fn internal(plan: &ServicePlan) -> TrafficPath {
         Masquerade::None => KEPT,
     };
     let clients = "Clients on this node";
-    TrafficPath::new(plan, clients, (vec![frontend], 0), source, of.outcome)
+    TrafficPath::new(plan, clients, (vec![frontend], 0), source, (of.policy, of.outcome))
 }
 
 fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPath> {
     let frontends = || frontends(service, of, &plan.node_ports_at);
+    let policed = (of.policy, of.outcome);
     match of.policy {
         TrafficPolicy::Cluster => {
-            vec![TrafficPath::new(service, "Any client", frontends(), REPLACED, of.outcome)]
+            vec![TrafficPath::new(service, "Any client", frontends(), REPLACED, policed)]
         }
         TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
-            let own = Treatment::Forward(TrafficPolicy::Cluster);
+            let own = (TrafficPolicy::Cluster, Treatment::Forward(TrafficPolicy::Cluster));
             // Without detection of pod traffic, pods are treated like external clients.
             let (others, own_clients, source) = match plan.pod_traffic {
                 Some(_) => (
@@ -127,12 +128,12 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPat
                 None => ("Clients outside and pods", "This node", REPLACED),
             };
             vec![
-                TrafficPath::new(service, others, frontends(), KEPT, of.outcome),
+                TrafficPath::new(service, others, frontends(), KEPT, policed),
                 TrafficPath::new(service, own_clients, frontends(), source, own),
             ]
         }
         TrafficPolicy::Local => {
-            vec![TrafficPath::new(service, "Any client", frontends(), KEPT, of.outcome)]
+            vec![TrafficPath::new(service, "Any client", frontends(), KEPT, policed)]
         }
     }
 }
@@ -192,19 +193,11 @@ impl TrafficPath {
         clients: &'static str,
         (frontends, more_frontends): (Vec<FrontendShown>, usize),
         source: &'static str,
-        outcome: Treatment,
+        (policy, outcome): (TrafficPolicy, Treatment),
     ) -> Self {
-        let (policy, end) = match outcome {
-            Treatment::Forward(policy) => {
-                (policy_name(policy), equal_shares(plan.endpoints_of(policy)))
-            }
-            Treatment::Refuse(refusal) => {
-                let policy = match refusal {
-                    Refusal::NoEndpoints => "no endpoints",
-                    Refusal::NoLocalEndpoints => "Local",
-                };
-                (policy, PathEnd::Refused(refusal_outcome(refusal)))
-            }
+        let end = match outcome {
+            Treatment::Forward(policy) => equal_shares(plan.endpoints_of(policy)),
+            Treatment::Refuse(refusal) => PathEnd::Refused(refusal_outcome(refusal)),
         };
         let refused_code = match outcome {
             Treatment::Forward(_) => None,
@@ -215,7 +208,7 @@ impl TrafficPath {
             clients,
             frontends,
             more_frontends,
-            policy,
+            policy: policy_name(policy),
             source,
             endpoint_count,
             end,

@@ -50,7 +50,12 @@ mod tests {
             check(&[unavailability], is_misnamed).remove(0).remedy
         };
         let scope = LocalPolicyScope::Internal;
-        let local = || UnavailableReason::NoneLocal { elsewhere: 1, without_node: 0, scope };
+        let local = || UnavailableReason::NoneLocal {
+            elsewhere: 1,
+            without_node: 0,
+            unusable_here: 0,
+            scope,
+        };
         assert!(remedy(local(), true).starts_with("correct the name of this node"));
         assert!(remedy(local(), false).starts_with("run a pod on this node"));
         assert!(remedy(UnavailableReason::NoSlice, true).contains("describe service web"));

@@ -194,7 +194,7 @@ fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
     let reject = chain("reject-chain", rule(3, TraceVerdict::Drop));
     assert_eq!(
         refused("10.96.0.11", vec![chain("no-endpoints", goto), reject]),
-        ("rejected", "no-endpoints", "default/none has no endpoint that is ready".to_owned())
+        ("rejected", "no-endpoints", "default/none has no ready endpoint".to_owned())
     );
     let dropped = chain("no-endpoints", rule(2, TraceVerdict::Drop));
     let (end, code, why) = refused("10.96.0.12", vec![dropped]);

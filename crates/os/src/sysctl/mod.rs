@@ -185,12 +185,6 @@ impl Display for Sysctl {
     }
 }
 
-impl Display for SysctlChange {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} -> {}", self.sysctl, self.old, self.new)
-    }
-}
-
 impl Display for SysctlFailure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sysctl, old, new, error } = self;

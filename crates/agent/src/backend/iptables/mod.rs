@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::left_out::LeftOutReason;
 use crate::queue::Sink;
 use crate::report::Phase;
+use crate::set_up::{log_sysctl_change, log_sysctl_failure};
 
 use damage::Damage;
 use family::{Done, Family, Prepared};
@@ -212,10 +213,10 @@ impl IptablesBackend {
         }
         match sysctl::set_route_localnet() {
             Ok(change) => {
-                change.iter().for_each(|change| tracing::info!("{change}"));
+                change.iter().for_each(log_sysctl_change);
                 self.routes_localnet = true;
             }
-            Err(failure) => tracing::warn!("cannot enable node ports on 127.0.0.1: {failure}"),
+            Err(failure) => log_sysctl_failure(&failure),
         }
     }
 }
