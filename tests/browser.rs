@@ -195,7 +195,7 @@ fn browser_shows_status_pages_and_runs_no_injected_markup() {
     let pages = [
         ("/", "In sync"),
         ("/services", "gateway"),
-        ("/services?show=without-endpoints", "no endpoints"),
+        ("/services?show=no-usable-endpoint", "no endpoints"),
         ("/services/default/gateway", "Clients outside"),
         ("/services/default/empty", "It has no EndpointSlice."),
         ("/drift", "repaired after"),

@@ -26,7 +26,7 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
     let listed: Value = serde_json::from_str(&stdout(&list)).unwrap();
     let services = listed["services"].as_array().unwrap();
     assert_eq!(services.len(), SERVICES + 2, "{}", stderr(&list));
-    assert!(services.iter().all(|service| service["state"] == "asWanted"));
+    assert!(services.iter().all(|service| service["state"] == "inSync"));
 
     let mut labelled = service("svc-150", 150);
     labelled["metadata"]["labels"] = serde_json::json!({"app": "web"});

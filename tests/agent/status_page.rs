@@ -26,7 +26,7 @@ fn status_page_and_readyz_report_lost_api_server() {
     node.server.refuse_connections(true);
     wait_until("the page shows the outage", || {
         let state = data(&node, "/")["state"].clone();
-        state["tone"] == "bad" && state["summary"] == "Not receiving updates"
+        state["level"] == "bad" && state["summary"] == "Not receiving updates"
     });
     assert_eq!((source(), node.probe("/readyz")), (json!(false), 200));
     node.server.refuse_connections(false);
@@ -50,8 +50,8 @@ fn status_page_of_running_agent_shows_services() {
     assert_eq!(overview["node"], "node-1");
     assert_eq!(overview["health"]["healthz"], true);
     assert_eq!(overview["counts"]["services"], 4);
-    assert_eq!(overview["counts"]["withoutEndpoints"], 1);
-    assert_eq!(overview["counts"]["noneHere"], 1);
+    assert_eq!(overview["counts"]["noUsableEndpoint"], 1);
+    assert_eq!(overview["counts"]["noLocalEndpoint"], 1);
     let syncs = overview["syncs"].as_array().unwrap();
     assert!(syncs.iter().all(|sync| sync["error"].is_null()), "{syncs:?}");
     assert!(syncs.iter().any(|sync| sync["phasesMilliseconds"]["commit"].as_f64() > Some(0.0)));

@@ -64,7 +64,7 @@ fn list_of_kube_proxy_table_equals_list_of_rulegens() {
 
     // Compared with the objects, everything is as wanted.
     for service in list_json(&node, &objects)["services"].as_array().unwrap() {
-        assert_eq!(service["state"], "asWanted", "{service:#}");
+        assert_eq!(service["state"], "inSync", "{service:#}");
     }
     let applied = node.rulegen(&format!("apply --prune --ip-family dual {objects}"));
     assert!(applied.status.success(), "{}", stderr(&applied));

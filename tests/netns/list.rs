@@ -59,10 +59,10 @@ fn list_of_applied_rules_equals_dry_run() {
             let [dry, mut held]: [Value; 2] =
                 [dry, held].map(|text| serde_json::from_str(&text).unwrap());
             for service in held["services"].as_array_mut().unwrap() {
-                assert_eq!(service.as_object_mut().unwrap().remove("state").unwrap(), "asWanted");
+                assert_eq!(service.as_object_mut().unwrap().remove("state").unwrap(), "inSync");
                 for frontend in service["frontends"].as_array_mut().unwrap() {
                     let state = frontend.as_object_mut().unwrap().remove("state");
-                    assert_eq!(state.unwrap(), "asWanted");
+                    assert_eq!(state.unwrap(), "inSync");
                 }
             }
             assert_eq!(held, dry, "{mode} {manifest}");

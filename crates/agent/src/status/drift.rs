@@ -46,7 +46,7 @@ pub(super) struct DriftRow {
     pub(super) over: bool,
     /// Whether something had to be written for that.
     pub(super) repaired: bool,
-    #[serde(rename = "lastedMilliseconds")]
+    #[serde(rename = "durationMilliseconds")]
     pub(super) lasted: Option<Took>,
 }
 

@@ -32,7 +32,6 @@ pub(super) struct Overview {
     running: Option<RunningShown>,
     counts: Counts,
     syncs: Vec<Sync>,
-    #[serde(rename = "looks")]
     no_op_resyncs: u64,
     #[serde(skip)]
     plot: Plot,
@@ -60,7 +59,7 @@ struct FamilyShown {
     family: &'static str,
     healthy: bool,
     synced: Option<When>,
-    #[serde(rename = "waitsMilliseconds")]
+    #[serde(rename = "pendingMilliseconds")]
     waits: Option<Took>,
     #[serde(skip)]
     level: HealthLevel,
@@ -84,8 +83,8 @@ struct Counts {
     services: usize,
     service_ports: usize,
     endpoints: usize,
-    without_endpoints: usize,
-    none_here: usize,
+    no_usable_endpoint: usize,
+    no_local_endpoint: usize,
 }
 
 /// An object that was rejected, or a part of it.
@@ -233,8 +232,8 @@ impl Counts {
             services: store.service_count(),
             service_ports: totals.service_ports,
             endpoints: totals.endpoints,
-            without_endpoints: totals.without_endpoints,
-            none_here: totals.without_local_endpoints,
+            no_usable_endpoint: totals.without_endpoints,
+            no_local_endpoint: totals.without_local_endpoints,
         }
     }
 }

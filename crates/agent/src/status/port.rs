@@ -115,7 +115,7 @@ impl Port {
         traffic_paths.iter_mut().for_each(|path| path.keep(part));
         for frontend in traffic_paths.iter_mut().flat_map(|path| &mut path.frontends) {
             let owner = context.owners.other_than(port, frontend.frontend);
-            frontend.taken_by = owner.map(ToString::to_string);
+            frontend.owner = owner.map(ToString::to_string);
         }
         let chosen: HashSet<SocketAddr> =
             plan.reachable_endpoints.iter().map(|endpoint| endpoint.address).collect();

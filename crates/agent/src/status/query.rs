@@ -29,9 +29,9 @@ pub(super) enum ServiceFilter {
     #[default]
     All,
     /// With a port that has no usable endpoint.
-    WithoutEndpoints,
+    NoUsableEndpoint,
     /// With a port that has traffic policy Local and no endpoint on this node.
-    NoneHere,
+    NoLocalEndpoint,
     /// With an external frontend.
     Outside,
 }
@@ -39,8 +39,8 @@ pub(super) enum ServiceFilter {
 impl ServiceFilter {
     pub(super) const ALL: [ServiceFilter; 4] = [
         ServiceFilter::All,
-        ServiceFilter::WithoutEndpoints,
-        ServiceFilter::NoneHere,
+        ServiceFilter::NoUsableEndpoint,
+        ServiceFilter::NoLocalEndpoint,
         ServiceFilter::Outside,
     ];
 
@@ -48,8 +48,8 @@ impl ServiceFilter {
     pub(super) fn name(self) -> &'static str {
         match self {
             ServiceFilter::All => "all",
-            ServiceFilter::WithoutEndpoints => "without-endpoints",
-            ServiceFilter::NoneHere => "none-here",
+            ServiceFilter::NoUsableEndpoint => "no-usable-endpoint",
+            ServiceFilter::NoLocalEndpoint => "no-local-endpoint",
             ServiceFilter::Outside => "outside",
         }
     }
@@ -58,8 +58,8 @@ impl ServiceFilter {
     pub(super) fn words(self) -> &'static str {
         match self {
             ServiceFilter::All => "All",
-            ServiceFilter::WithoutEndpoints => "No usable endpoint",
-            ServiceFilter::NoneHere => "No local endpoint",
+            ServiceFilter::NoUsableEndpoint => "No usable endpoint",
+            ServiceFilter::NoLocalEndpoint => "No local endpoint",
             ServiceFilter::Outside => "Externally accessible",
         }
     }

@@ -37,10 +37,10 @@ impl<'a> Search<'a> {
     pub(super) fn finds(&self, key: &ObjectKey, ports: &[ServicePort]) -> bool {
         let is_shown = match self.show {
             ServiceFilter::All => true,
-            ServiceFilter::WithoutEndpoints => {
+            ServiceFilter::NoUsableEndpoint => {
                 ports.iter().any(|port| !Availability::of(port).has_usable())
             }
-            ServiceFilter::NoneHere => {
+            ServiceFilter::NoLocalEndpoint => {
                 ports.iter().any(|port| Availability::of(port).lacks_local().is_some())
             }
             ServiceFilter::Outside => ports.iter().any(ServicePort::externally_accessible),

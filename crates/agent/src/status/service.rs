@@ -32,7 +32,6 @@ pub(super) struct ServicePage {
     frame: Frame,
     namespace: String,
     name: String,
-    #[serde(rename = "tone")]
     level: HealthLevel,
     /// Its condition, in a sentence.
     state: &'static str,

@@ -54,10 +54,9 @@ struct Row {
     more_ips: usize,
     /// Of the port that has the fewest: the endpoints that any traffic may reach, as on the page of the
     /// Service.
-    usable_endpoints: usize,
+    chosen_endpoints: usize,
     /// All endpoints of the same port.
     endpoints: usize,
-    #[serde(rename = "tone")]
     level: HealthLevel,
     /// The problem in a few words, or empty.
     state: &'static str,
@@ -156,7 +155,7 @@ impl ServiceList {
 impl Row {
     fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
         let counts = ports.iter().map(|port| (select(port).reachable.len(), port.endpoints.len()));
-        let (usable_endpoints, endpoints) = counts.min().unwrap_or_default();
+        let (chosen_endpoints, endpoints) = counts.min().unwrap_or_default();
         let (level, state) = state(ports);
         // Each port appears once per family. All ports of a family have the same addresses.
         let mut seen = HashSet::new();
@@ -180,7 +179,7 @@ impl Row {
             more_ips: more(&external) + more(&balancer),
             external_ips: texts(&external),
             load_balancer_ips: texts(&balancer),
-            usable_endpoints,
+            chosen_endpoints,
             endpoints,
             level,
             state: state.words,

@@ -33,7 +33,6 @@ impl HealthLevel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AgentState {
-    #[serde(rename = "tone")]
     pub(super) level: HealthLevel,
     /// In a few words.
     pub(super) summary: String,

@@ -308,8 +308,8 @@ fn search_finds_services_by_name_address_port_and_filter() {
         ("q=80", &all),
         ("namespace=other", &["bare"]),
         ("namespace=other&q=web", &[]),
-        ("show=without-endpoints", &["bare", "idle", "lost"]),
-        ("show=none-here", &["local"]),
+        ("show=no-usable-endpoint", &["bare", "idle", "lost"]),
+        ("show=no-local-endpoint", &["local"]),
         ("show=outside", &["local"]),
         ("show=nonsense", &all),
         ("show=outside&q=%20%20", &["local"]),
@@ -372,7 +372,7 @@ fn endpoints_are_counted_alike_in_the_list_and_on_the_page_of_a_service() {
         let page = data(&status, &format!("/services/{namespace}/{name}"));
         let endpoints = page["ports"][0]["endpoints"].as_array().unwrap();
         let chosen = endpoints.iter().filter(|endpoint| endpoint["unused"].is_null()).count();
-        assert_eq!(row["usableEndpoints"], chosen, "{name}");
+        assert_eq!(row["chosenEndpoints"], chosen, "{name}");
         assert_eq!(row["endpoints"], endpoints.len(), "{name}");
         counts.push((name, chosen, endpoints.len()));
     }
@@ -397,8 +397,8 @@ fn service_list_has_pages() {
         (&list["found"], &list["all"], &list["page"], &list["pages"]),
         (&json!(120), &json!(120), &json!(2), &json!(3))
     );
-    let html = html(&status, "/services?page=2&q=s&namespace=many&show=without-endpoints");
-    let parameters = "q=s&#38;namespace=many&#38;show=without-endpoints";
+    let html = html(&status, "/services?page=2&q=s&namespace=many&show=no-usable-endpoint");
+    let parameters = "q=s&#38;namespace=many&#38;show=no-usable-endpoint";
     assert!(html.contains(&format!("rel=\"prev\" href=\"/services?{parameters}\"")), "{html}");
     assert!(html.contains(&format!("rel=\"next\" href=\"/services?{parameters}&#38;page=3\"")));
 }
@@ -547,10 +547,10 @@ fn contested_address_names_its_owner() {
     status.known.store.write().changes();
     let late = data(&status, "/services/zoo/late");
     let frontends = &late["ports"][0]["trafficPaths"][1]["frontends"];
-    assert_eq!(frontends[0]["takenBy"], "shop/first:http");
+    assert_eq!(frontends[0]["owner"], "shop/first:http");
     assert!(html(&status, "/services/zoo/late").contains("goes to shop/first:http"));
     assert_eq!(
-        data(&status, "/services/shop/first")["ports"][0]["trafficPaths"][1]["frontends"][0]["takenBy"],
+        data(&status, "/services/shop/first")["ports"][0]["trafficPaths"][1]["frontends"][0]["owner"],
         Value::Null
     );
 }
@@ -574,7 +574,7 @@ fn contested_address_goes_to_the_first_service_with_endpoints() {
         let page = data(&status, path);
         let frontends =
             page["ports"][0]["trafficPaths"][index]["frontends"].as_array().unwrap().clone();
-        frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
+        frontends.iter().map(|frontend| frontend["owner"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(taken("/services/aaa/third", 1), [Value::Null]);
     assert_eq!(taken("/services/aaa/early", 1), ["aaa/third:http"]);
@@ -598,9 +598,9 @@ fn cluster_ip_is_never_taken_by_an_external_ip() {
     let external =
         &data(&status, "/services/aaa/greedy")["ports"][0]["trafficPaths"][1]["frontends"];
     assert_eq!(external.as_array().map(Vec::len), Some(1), "{external}");
-    assert_eq!(external[0]["takenBy"], Value::Null);
+    assert_eq!(external[0]["owner"], Value::Null);
     let web = data(&status, "/services/shop/web");
-    assert_eq!(web["ports"][0]["trafficPaths"][0]["frontends"][0]["takenBy"], Value::Null);
+    assert_eq!(web["ports"][0]["trafficPaths"][0]["frontends"][0]["owner"], Value::Null);
     let explained = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
     let frontend = &explained["frontend"];
     assert_eq!(frontend["service"], "shop/web:http", "{explained}");
@@ -646,7 +646,7 @@ fn overview_state_is_the_most_severe_condition() {
     let status = empty();
     let state = || {
         let state = data(&status, "/")["state"].clone();
-        (state["tone"].as_str().unwrap().to_owned(), state["summary"].as_str().unwrap().to_owned())
+        (state["level"].as_str().unwrap().to_owned(), state["summary"].as_str().unwrap().to_owned())
     };
     let is = |level: &str, summary: &str| (level.to_owned(), summary.to_owned());
     assert_eq!(state(), is("attention", "Waiting for objects"));
@@ -730,7 +730,7 @@ fn drift_page_shows_changes_and_their_repair() {
     status.journal.repaired(at + Duration::from_millis(40), true);
     assert!(html(&status, "/drift").contains("repaired after 40 ms"));
     let row = &data(&status, "/drift")["drifts"][0];
-    assert_eq!((&row["repaired"], &row["lastedMilliseconds"]), (&json!(true), &json!(40.0)));
+    assert_eq!((&row["repaired"], &row["durationMilliseconds"]), (&json!(true), &json!(40.0)));
 
     let writer = Writer { program: "gone".into(), pid: 7, is_thread: true, port: 0 };
     let drift = Drift { writer: Some(writer), changes: Vec::new(), certain: true };

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rulegen_compiler::{
-    External, Firewall, Masquerade, NodePortsAt, Plan, ServicePlan, Treatment,
-};
+use rulegen_compiler::{External, Firewall, Masquerade, NodePortsAt, Plan, ServicePlan, Treatment};
 use rulegen_inspect::words::{refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind};
@@ -47,7 +45,7 @@ pub(super) struct FrontendShown {
     #[serde(skip)]
     pub(super) frontend: Frontend,
     /// Another service port that owns the frontend, if so.
-    pub(super) taken_by: Option<String>,
+    pub(super) owner: Option<String>,
 }
 
 /// The end of a path.
@@ -96,7 +94,7 @@ fn internal(plan: &ServicePlan) -> TrafficPath {
         only_from: None,
         more_sources: 0,
         frontend,
-        taken_by: None,
+        owner: None,
     };
     let source = match of.masquerade {
         Masquerade::All => REPLACED,
@@ -157,7 +155,7 @@ fn frontends(
             more_sources: sources.as_ref().map_or(0, |(_, more)| *more),
             only_from: sources.map(|(first, _)| first),
             frontend,
-            taken_by: None,
+            owner: None,
         }
     });
     (shown.collect(), of.addresses.len().saturating_sub(FRONTENDS))

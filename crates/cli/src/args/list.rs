@@ -36,11 +36,11 @@ In nftables mode, kube-proxy's own table is listed if rulegen's does not exist o
 --nftables-table kube-proxy lists it in any case.
 
 JSON and YAML: mode; kubeProxyTables, the tables of kube-proxy that were listed; services [{namespace, name, port, protocol, state, connections, frontends, \
-endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \
-endpointsFromNode, sourceRanges, sessionAffinitySeconds, state, wanted, missingEndpoints, \
-endpointsNotWanted}] and endpoints [{address, policies, connections}]. state is set if objects are \
-given: asWanted, missing, notWanted, endpointsDiffer or differs; wanted is the desired outcome, if \
-it differs; refused is noEndpoints (rejected) or noLocalEndpoints (dropped).";
+endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refusedCode, endpoints, \
+endpointsFromNode, sourceRanges, sessionAffinitySeconds, state, desired, missingEndpoints, \
+extraEndpoints}] and endpoints [{address, policies, connections}]. state is set if objects are \
+given: inSync, missing, extra, endpointsDiffer or differs; desired is the desired outcome, if \
+it differs; refusedCode is no-endpoints (rejected) or no-local-endpoints (dropped).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {

@@ -136,7 +136,7 @@ fn comparable(mut listing: Listing) -> Listing {
 fn assert_in_sync(actual: &Listing, wanted: &Listing) -> Result<(), TestCaseError> {
     for (name, frontends) in compare(actual, wanted) {
         for (frontend, compared) in frontends {
-            prop_assert_eq!(compared.state(), State::AsWanted, "{:?} {:?}", name, frontend);
+            prop_assert_eq!(compared.state(), State::InSync, "{:?} {:?}", name, frontend);
         }
     }
     Ok(())

@@ -46,7 +46,7 @@ fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> Changes<'a> 
         // Frontends without an owner: their rules are reported as shared.
         let Some(name) = name else { continue };
         for (frontend, compared) in frontends {
-            if compared.state() != State::AsWanted {
+            if compared.state() != State::InSync {
                 changes.entry(name).or_default().extend(frontend_change(frontend, &compared));
             }
         }
@@ -87,16 +87,16 @@ fn summary(services: &[ServiceDiff], held: &Listing, wanted: &Listing) -> Summar
 }
 
 fn frontend_change(frontend: &Frontend, compared: &Compared<'_>) -> Option<FrontendChange> {
-    let traffic = compared.wanted.or(compared.held)?;
+    let traffic = compared.desired.or(compared.actual)?;
     let properties = |traffic: Option<&Traffic>| traffic.map(properties).unwrap_or_default();
-    let (held, wanted) = (properties(compared.held), properties(compared.wanted));
+    let (actual, desired) = (properties(compared.actual), properties(compared.desired));
     Some(FrontendChange {
         kind: traffic.kind.name(),
         frontend: destination(frontend),
-        action: action(compared.held.is_some(), compared.wanted.is_some()),
-        removed: without(&held, &wanted),
-        added: without(&wanted, &held),
-        refused_code: compared.wanted.and_then(|traffic| traffic.refusal).map(refusal_code),
+        action: action(compared.actual.is_some(), compared.desired.is_some()),
+        removed: without(&actual, &desired),
+        added: without(&desired, &actual),
+        refused_code: compared.desired.and_then(|traffic| traffic.refusal).map(refusal_code),
     })
 }
 

@@ -15,20 +15,20 @@ pub type Comparison<'a> =
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compared<'a> {
     /// In the listing of the kernel.
-    pub held: Option<&'a Traffic>,
+    pub actual: Option<&'a Traffic>,
     /// In the listing of the desired rules.
-    pub wanted: Option<&'a Traffic>,
+    pub desired: Option<&'a Traffic>,
 }
 
 /// How the kernel differs from the desired rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Equal.
-    AsWanted,
+    InSync,
     /// Missing in the kernel.
     Missing,
     /// Only in the kernel.
-    NotWanted,
+    Extra,
     /// Another kind of address, policy, refusal, source range or affinity.
     Differs,
     /// Other endpoints.
@@ -38,27 +38,28 @@ pub enum State {
 impl Compared<'_> {
     /// How the two differ.
     pub fn state(&self) -> State {
-        match (self.held, self.wanted) {
-            (Some(held), Some(wanted)) if held == wanted => State::AsWanted,
-            (Some(held), Some(wanted))
-                if (&held.endpoints, &held.from_node) == (&wanted.endpoints, &wanted.from_node) =>
+        match (self.actual, self.desired) {
+            (Some(actual), Some(desired)) if actual == desired => State::InSync,
+            (Some(actual), Some(desired))
+                if (&actual.endpoints, &actual.from_node)
+                    == (&desired.endpoints, &desired.from_node) =>
             {
                 State::Differs
             }
             (Some(_), Some(_)) => State::EndpointsDiffer,
             (None, Some(_)) => State::Missing,
-            (_, None) => State::NotWanted,
+            (_, None) => State::Extra,
         }
     }
 
     /// Desired endpoints that are missing in the kernel, ordered.
     pub fn missing_endpoints(&self) -> Vec<SocketAddr> {
-        difference(self.wanted, self.held)
+        difference(self.desired, self.actual)
     }
 
     /// Endpoints in the kernel that are not desired, ordered.
-    pub fn endpoints_not_wanted(&self) -> Vec<SocketAddr> {
-        difference(self.held, self.wanted)
+    pub fn extra_endpoints(&self) -> Vec<SocketAddr> {
+        difference(self.actual, self.desired)
     }
 }
 
@@ -69,13 +70,13 @@ fn difference(of: Option<&Traffic>, without: Option<&Traffic>) -> Vec<SocketAddr
 }
 
 /// Joins two listings by service port and frontend.
-pub fn compare<'a>(held: &'a Listing, wanted: &'a Listing) -> Comparison<'a> {
+pub fn compare<'a>(actual: &'a Listing, desired: &'a Listing) -> Comparison<'a> {
     let mut comparison = Comparison::new();
-    for (name, frontend, traffic) in all(held) {
-        comparison.entry(name).or_default().entry(frontend).or_default().held = Some(traffic);
+    for (name, frontend, traffic) in all(actual) {
+        comparison.entry(name).or_default().entry(frontend).or_default().actual = Some(traffic);
     }
-    for (name, frontend, traffic) in all(wanted) {
-        comparison.entry(name).or_default().entry(frontend).or_default().wanted = Some(traffic);
+    for (name, frontend, traffic) in all(desired) {
+        comparison.entry(name).or_default().entry(frontend).or_default().desired = Some(traffic);
     }
     comparison
 }

@@ -72,13 +72,13 @@ impl<'a> Filter<'a> {
     /// Whether a frontend passes the filters for address, port and differences. If an address and a
     /// port are given, one frontend or endpoint must have both.
     pub(super) fn takes(&self, frontend: &Frontend, compared: &Compared<'_>) -> bool {
-        if self.differing && compared.state() == State::AsWanted {
+        if self.differing && compared.state() == State::InSync {
             return false;
         }
         if self.address.is_none() && self.port.is_none() {
             return true;
         }
-        let either = [compared.held, compared.wanted].into_iter().flatten();
+        let either = [compared.actual, compared.desired].into_iter().flatten();
         let mut endpoints =
             either.flat_map(|traffic| traffic.endpoints.iter().chain(&traffic.from_node));
         self.is_at(frontend.ip(), frontend.port)

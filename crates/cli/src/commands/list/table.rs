@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 
+use rulegen_compiler::Refusal;
 use rulegen_inspect::listing::State;
 
 use super::view::{FrontendView, ServiceView, View};
@@ -78,9 +79,9 @@ fn cells(
         cells.push(seconds.map_or("-".to_owned(), |seconds| format!("{seconds}s")));
         cells.push(traffic.source_ranges.map_or("-".to_owned(), |ranges| some_of(ranges, shown)));
     }
-    cells.push(match (traffic.endpoints, traffic.refused) {
-        ([], Some("noEndpoints")) => "<none: rejected>".to_owned(),
-        ([], Some(_)) => "<none here: dropped>".to_owned(),
+    cells.push(match (traffic.endpoints, traffic.refusal) {
+        ([], Some(Refusal::NoEndpoints)) => "<none: rejected>".to_owned(),
+        ([], Some(Refusal::NoLocalEndpoints)) => "<none here: dropped>".to_owned(),
         (endpoints, _) => some_of(endpoints, shown),
     });
     if wide {
@@ -120,13 +121,13 @@ fn some_of<T: ToString>(all: &[T], shown: usize) -> String {
 
 fn state(frontend: &FrontendView<'_>) -> String {
     match frontend.compared {
-        State::AsWanted => "ok".to_owned(),
+        State::InSync => "ok".to_owned(),
         State::Missing => "missing".to_owned(),
-        State::NotWanted => "extra".to_owned(),
+        State::Extra => "extra".to_owned(),
         State::Differs => "differs".to_owned(),
         State::EndpointsDiffer => {
             let missing = ("missing", &frontend.missing_endpoints);
-            let extra = ("extra", &frontend.endpoints_not_wanted);
+            let extra = ("extra", &frontend.extra_endpoints);
             let parts: Vec<String> = [missing, extra]
                 .into_iter()
                 .filter(|(_, endpoints)| !endpoints.is_empty())
@@ -201,9 +202,9 @@ impl Row {
     fn write(&self, out: &mut impl Write, paint: &Paint, widths: &[usize]) -> io::Result<()> {
         let line = line(&self.cells, widths);
         match self.state {
-            State::AsWanted => writeln!(out, "{line}"),
+            State::InSync => writeln!(out, "{line}"),
             State::Missing => writeln!(out, "{}", paint.comes(&line)),
-            State::NotWanted => writeln!(out, "{}", paint.goes(&line)),
+            State::Extra => writeln!(out, "{}", paint.goes(&line)),
             State::Differs | State::EndpointsDiffer => writeln!(out, "{}", paint.changes(&line)),
         }
     }
@@ -233,7 +234,7 @@ mod tests {
         let title = "\x1b]0;owned\x07";
         let traffic = TrafficView {
             policy: None,
-            refused: None,
+            refusal: None,
             refused_code: None,
             endpoints: &[],
             endpoints_from_node: &[],
@@ -248,10 +249,10 @@ mod tests {
             port: 80,
             traffic,
             state: None,
-            wanted: None,
+            desired: None,
             missing_endpoints: vec![],
-            endpoints_not_wanted: vec![],
-            compared: State::AsWanted,
+            extra_endpoints: vec![],
+            compared: State::InSync,
         };
         let service = ServiceView {
             namespace: Some(title.into()),

@@ -73,16 +73,16 @@ pub(super) struct FrontendView<'a> {
     pub(super) port: u16,
     #[serde(flatten)]
     pub(super) traffic: TrafficView<'a>,
-    /// `asWanted`, `missing`, `notWanted`, `endpointsDiffer` or `differs`.
+    /// `inSync`, `missing`, `extra`, `endpointsDiffer` or `differs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<&'static str>,
     /// The desired state, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) wanted: Option<TrafficView<'a>>,
+    pub(super) desired: Option<TrafficView<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) missing_endpoints: Vec<SocketAddr>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) endpoints_not_wanted: Vec<SocketAddr>,
+    pub(super) extra_endpoints: Vec<SocketAddr>,
     #[serde(skip)]
     pub(super) compared: State,
 }
@@ -93,12 +93,11 @@ pub(super) struct TrafficView<'a> {
     /// `Cluster` or `Local`, if known from the rules or the objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<&'static str>,
-    /// `noEndpoints`: rejected; `noLocalEndpoints`: dropped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) refused: Option<&'static str>,
-    /// The same as a code that all commands share: `no-endpoints` or `no-local-endpoints`.
+    /// The code of the refusal: `no-endpoints` (rejected) or `no-local-endpoints` (dropped).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused_code: Option<&'static str>,
+    #[serde(skip)]
+    pub(super) refusal: Option<Refusal>,
     pub(super) endpoints: &'a [SocketAddr],
     /// Endpoints for traffic of this node and its pods, under policy Local.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -207,7 +206,7 @@ fn endpoints(frontends: &[(&Frontend, Compared<'_>)]) -> BTreeMap<SocketAddr, Ve
 
 /// The actual Service, or the desired one if it is missing in the kernel.
 fn shown<'a>(compared: &Compared<'a>) -> Option<&'a Traffic> {
-    compared.held.or(compared.wanted)
+    compared.actual.or(compared.desired)
 }
 
 impl<'a> FrontendView<'a> {
@@ -224,9 +223,9 @@ impl<'a> FrontendView<'a> {
             port: frontend.port,
             traffic: TrafficView::new(traffic),
             state: is_compared.then(|| state_word(state)),
-            wanted: changes.and_then(|compared| compared.wanted).map(TrafficView::new),
+            desired: changes.and_then(|compared| compared.desired).map(TrafficView::new),
             missing_endpoints: changes.map(Compared::missing_endpoints).unwrap_or_default(),
-            endpoints_not_wanted: changes.map(Compared::endpoints_not_wanted).unwrap_or_default(),
+            extra_endpoints: changes.map(Compared::extra_endpoints).unwrap_or_default(),
             compared: state,
         })
     }
@@ -236,11 +235,8 @@ impl<'a> TrafficView<'a> {
     fn new(traffic: &'a Traffic) -> Self {
         Self {
             policy: traffic.policy.map(policy_word),
-            refused: traffic.refusal.map(|refusal| match refusal {
-                Refusal::NoEndpoints => "noEndpoints",
-                Refusal::NoLocalEndpoints => "noLocalEndpoints",
-            }),
             refused_code: traffic.refusal.map(refusal_code),
+            refusal: traffic.refusal,
             endpoints: &traffic.endpoints,
             endpoints_from_node: &traffic.from_node,
             source_ranges: traffic.source_ranges.as_deref(),
@@ -258,9 +254,9 @@ fn policy_word(policy: TrafficPolicy) -> &'static str {
 
 fn state_word(state: State) -> &'static str {
     match state {
-        State::AsWanted => "asWanted",
+        State::InSync => "inSync",
         State::Missing => "missing",
-        State::NotWanted => "notWanted",
+        State::Extra => "extra",
         State::Differs => "differs",
         State::EndpointsDiffer => "endpointsDiffer",
     }
