@@ -10,6 +10,7 @@
 )]
 
 mod agreement;
+mod availability;
 mod cluster;
 mod cost;
 mod explaining;
