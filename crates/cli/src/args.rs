@@ -202,7 +202,7 @@ pub(crate) enum Command {
     /// status.
     #[command(after_long_help = exit_status::with("doctor", doctor::EXAMPLES))]
     Doctor(Box<DoctorArgs>),
-    /// Test what Services do with packets: files of cases, for CI
+    /// Run tests of what Services do with packets, for CI
     ///
     /// A test file names manifests, a configuration and a node, and cases: who sends a packet, where to,
     /// and what must happen. The rules of both modes are compiled and followed, as explain does; the

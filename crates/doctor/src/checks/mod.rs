@@ -46,7 +46,7 @@ pub struct Check {
 pub static CHECKS: [Check; 27] = [
     Check {
         name: "kernel-features",
-        about: "the kernel or iptables supports the rules",
+        about: "the kernel and iptables support all rules",
         run: kernel_features::run,
     },
     Check {

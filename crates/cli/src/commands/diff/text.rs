@@ -29,8 +29,8 @@ fn summary(report: &DiffReport) -> String {
     let plural = if counts.add == 1 { "" } else { "s" };
     let shared = match report.shared.len() {
         0 => String::new(),
-        1 => "; 1 shared object to change".to_owned(),
-        n => format!("; {n} shared objects to change"),
+        1 => "; 1 shared chain, set or rule to change".to_owned(),
+        n => format!("; {n} shared chains, sets and rules to change"),
     };
     format!(
         "Plan: {} service{plural} to add, {} to change, {} to remove{shared}.",
