@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rulegen_doctor::FindingCode;
 use rulegen_kernel::nftables::NfTables;
+use rulegen_model::ProblemCode;
 use serde_json::Value;
 
-use crate::common::{stderr, stdout};
+use crate::common::{root, stderr, stdout};
+use crate::faults::preload;
 use crate::namespace::Namespace;
+use crate::running_agent::{Agent, Manifests, eventually, service};
 use crate::traffic::{Answer, Proto, ask};
 
 const NODE: &str = r#"{"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-1"}, "status":
@@ -133,20 +137,14 @@ impl Patient {
 
     /// Runs the command at the start of a check's only remedy. The check then finds nothing.
     fn follow_remedy(&self, check: &str) {
-        let remedy = self.remedy(check, "");
-        let end = [", ", "; "].iter().filter_map(|mark| remedy.find(mark)).min();
-        self.namespace.run(&remedy[..end.unwrap_or(remedy.len())]);
+        self.namespace.run(command(&self.remedy(check, "")));
         self.is_cured(check);
     }
 
     /// A check's only remedy.
     fn remedy(&self, check: &str, flags: &str) -> String {
         let command = format!("doctor -o json {} --check {check} {flags}", self.given());
-        let report: Value =
-            serde_json::from_str(&stdout(&self.namespace.rulegen(&command))).unwrap();
-        let findings = report["checks"][0]["findings"].as_array().unwrap();
-        let [finding] = &findings[..] else { panic!("{check}: {findings:?}") };
-        finding["remedy"].as_str().unwrap().to_owned()
+        only_remedy(&self.namespace.rulegen(&command))
     }
 
     /// A check that found something is ok now.
@@ -155,12 +153,33 @@ impl Patient {
         assert_eq!(found[check], ("ok".to_owned(), Vec::new()), "{check} after the remedy");
     }
 
+    /// The kernel notices a carrier some time later.
+    fn wait_for_port_state(&self, port: &str, state: &str) {
+        let read = format!("cat /sys/class/net/{port}/brport/state");
+        eventually("the bridge port has the state", || self.namespace.run(&read).trim() == state);
+    }
+
     /// The only finding.
     fn one(&self, check: &str, result: &str) -> String {
         let what = self.only(check, result);
         let [what] = &what[..] else { panic!("{check}: {what:#?}") };
         what.clone()
     }
+}
+
+/// The command at the start of a remedy.
+fn command(remedy: &str) -> &str {
+    let end = [", ", "; "].iter().filter_map(|mark| remedy.find(mark)).min();
+    &remedy[..end.unwrap_or(remedy.len())]
+}
+
+/// The remedy of the only finding of the only check.
+fn only_remedy(output: &Output) -> String {
+    let report: Value = serde_json::from_str(&stdout(output))
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(output)));
+    let findings = report["checks"][0]["findings"].as_array().unwrap();
+    let [finding] = &findings[..] else { panic!("{report}") };
+    finding["remedy"].as_str().unwrap().to_owned()
 }
 
 fn read(output: &Output) -> (Option<i32>, Findings) {
@@ -340,33 +359,94 @@ fn doctor_bridge_netfilter_off_is_a_warning() {
     let patient = Patient::new("bridge", "nftables");
     let off = "sysctl -qw net.bridge.bridge-nf-call-iptables=0";
     patient.namespace.run(&format!(
-        "ip link add cni0 type bridge; ip link add pod1 type veth peer name a; ip link set pod1 master cni0; {off}"
+        "ip link add cni0 type bridge; ip link add pod1 type veth peer name a; ip link set pod1 master cni0; \
+         ip link set cni0 up; ip link set pod1 up; ip link set dev a up; bridge link set dev pod1 hairpin on; {off}"
     ));
+    patient.wait_for_port_state("pod1", "3");
     assert_eq!(patient.examine("").0, Some(0), "one port has no traffic on the bridge");
-    patient.namespace.run("ip link add pod2 type veth peer name b; ip link set pod2 master cni0");
+    patient.namespace.run(
+        "ip link add pod2 type veth peer name b; ip link set pod2 master cni0; ip link set pod2 up; \
+         ip link set dev b up; bridge link set dev pod2 hairpin on",
+    );
+    patient.wait_for_port_state("pod2", "3");
     let what = patient.one("bridge-netfilter", "warning");
     assert!(what.contains("bridge-nf-call-iptables is 0"), "{what}");
     assert!(what.contains("(cni0)"), "{what}");
     patient.follow_remedy("bridge-netfilter");
+    // Without the module there are no such settings. `modprobe` cannot load a module that is there,
+    // so the end of the mount stands for it.
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let empty = patient.namespace.folder("empty");
+    let doctor = format!("{program} doctor -o json {} --check bridge-netfilter", patient.given());
+    let output = patient.namespace.shell(&format!(
+        "unshare -m sh -c 'mount --bind {} /proc/sys/net/bridge && {doctor}'",
+        empty.display()
+    ));
+    let remedy = only_remedy(&output);
+    assert!(remedy.starts_with("modprobe br_netfilter, and"), "{remedy}");
+    patient.is_cured("bridge-netfilter");
 }
 
+/// The kernel passes packets of both families to the rules, and the endpoint of each is behind a port.
 #[test]
-fn doctor_hairpin_off_on_bridge_port_of_an_endpoint() {
+fn doctor_bridge_port_of_an_endpoint_hairpin_isolated_or_closed() {
     let patient = Patient::new("hairpin", "nftables");
-    patient.namespace.run(
-        "ip link add cni0 type bridge; ip link set cni0 up; \
-         ip link add pod1 type veth peer name a; ip link set pod1 master cni0; \
-         ip link set pod1 up; sysctl -qw net.bridge.bridge-nf-call-iptables=1",
+    let namespace = &patient.namespace;
+    namespace.run(
+        "ip link add cni0 type bridge; ip link set cni0 up; ip link add pod1 type veth peer name a; \
+         ip link set pod1 master cni0; ip link set pod1 up; ip link set dev a up; \
+         sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1",
     );
-    assert_eq!(patient.examine("").0, Some(0), "no endpoint exists");
-    patient.namespace.run(
-        "bridge fdb add 02:00:00:00:00:05 dev pod1 master static; \
-         ip neigh add 10.244.1.5 lladdr 02:00:00:00:00:05 dev cni0 nud permanent",
-    );
+    patient.wait_for_port_state("pod1", "3");
+    let (_, found) = patient.examine("--check hairpin");
+    assert_eq!(found["hairpin"].0, "notChecked", "no endpoint is known");
+    let neighbour = |ip: &str| {
+        namespace.run(&format!(
+            "bridge fdb replace 02:00:00:00:00:05 dev pod1 master static; \
+             ip neigh replace {ip} lladdr 02:00:00:00:00:05 dev cni0 nud permanent"
+        ));
+    };
+    let other_family = |ip: &str| match ip.contains(':') {
+        true => "net.bridge.bridge-nf-call-iptables",
+        false => "net.bridge.bridge-nf-call-ip6tables",
+    };
+    for ip in ["fd00:10:244:1::5", "10.244.1.5"] {
+        neighbour(ip);
+        // The other family is not known at the port.
+        namespace.run(&format!(
+            "sysctl -qw {}=0; bridge link set dev pod1 hairpin off",
+            other_family(ip)
+        ));
+        let (_, found) = patient.examine("--check hairpin");
+        let what = &found["hairpin"].1.concat();
+        let start =
+            format!("hairpin mode is off on port pod1 of bridge cni0: its endpoint {ip} of");
+        assert!(what.starts_with(&start), "{found:?}");
+        patient.follow_remedy("hairpin");
+        namespace.run(&format!("sysctl -qw {}=1", other_family(ip)));
+    }
+    patient.is_cured("hairpin");
+
+    namespace.run("bridge link set dev pod1 isolated on");
     let what = patient.one("hairpin", "warning");
-    let start = "hairpin mode is off on port pod1 of bridge cni0: its endpoint 10.244.1.5 of";
-    assert!(what.starts_with(start), "{what}");
+    assert!(what.starts_with("port pod1 of bridge cni0 is isolated: its endpoint"), "{what}");
     patient.follow_remedy("hairpin");
+    namespace.run(
+        "ip link set dev pod1 down; ip link set dev cni0 type bridge forward_delay 3000 stp_state 1; \
+         ip link set dev pod1 up",
+    );
+    patient.wait_for_port_state("pod1", "1");
+    let what = patient.one("hairpin", "error");
+    assert!(what.starts_with("port pod1 of bridge cni0 is listening: its endpoint"), "{what}");
+    namespace.run(command(&patient.remedy("hairpin", "")));
+    patient.wait_for_port_state("pod1", "3");
+    patient.is_cured("hairpin");
+    namespace.run("ip link set pod1 down");
+    let what = patient.one("hairpin", "error");
+    assert!(what.starts_with("port pod1 of bridge cni0 is disabled: its endpoint"), "{what}");
+    namespace.run(command(&patient.remedy("hairpin", "")));
+    patient.wait_for_port_state("pod1", "3");
+    patient.is_cured("hairpin");
 }
 
 #[test]
@@ -439,27 +519,52 @@ fn doctor_tcp_be_liberal_off_without_rule_that_drops_invalid() {
     assert_eq!(patient.examine("--conntrack-tcp-be-liberal").0, Some(0));
 }
 
-/// The table has the machine's size, so the file with its count is replaced by a bind mount.
+/// The table and its counters belong to the machine, so files replace those of the kernel.
 #[test]
-fn doctor_conntrack_table_nearly_full_or_full() {
+fn doctor_conntrack_table_full_nearly_full_or_was_full() {
     let patient = Patient::new("conntrack", "nftables");
-    let limits = patient.namespace.run("cat /proc/sys/net/netfilter/nf_conntrack_max");
-    let max: u64 = limits.trim().parse().unwrap();
+    let namespace = &patient.namespace;
     let program = env!("CARGO_BIN_EXE_rulegen");
-    for (count, result) in [(max / 10, "ok"), (max * 95 / 100, "warning"), (max, "error")] {
-        let fake = patient.namespace.file("count", &count.to_string());
-        let output = patient.namespace.shell(&format!(
-            "unshare -m sh -c 'mount --bind {fake} /proc/sys/net/netfilter/nf_conntrack_count && \
-             {program} doctor -o json --check conntrack-table'"
-        ));
-        let (status, found) = read(&output);
-        let (found, what) = &found["conntrack-table"];
-        assert_eq!((found.as_str(), status), (result, Some(i32::from(result != "ok"))));
-        assert!(
-            what.iter()
-                .all(|what| what.contains(&format!(" has {count} of at most {max} entries "))),
-            "{what:?}"
-        );
+    let preload = preload(namespace);
+    let max = 65_536_u64;
+    for (count, drops, code) in [
+        (max / 10, 0, None),
+        (max / 10, 9, None),
+        (max * 60 / 100, 0, None),
+        (max * 60 / 100, 9, Some(("note", "was full"))),
+        (max * 95 / 100, 9, Some(("warning", "is nearly full"))),
+        (max, 9, Some(("error", "is full, and"))),
+    ] {
+        namespace.file("count", &count.to_string());
+        namespace
+            .file("stat", &format!("entries drop early_drop\n00000000 {drops:08x} 00000000\n"));
+        let limit = namespace.file("max", &max.to_string());
+        let folder = limit.strip_suffix("/max").unwrap();
+        let run = |before: &str| {
+            namespace.shell(&format!(
+                "unshare -m sh -c 'cd {folder} && \
+                 mount --bind count /proc/sys/net/netfilter/nf_conntrack_count && \
+                 mount --bind max /proc/sys/net/netfilter/nf_conntrack_max && \
+                 {before} FAULT_CONNTRACK_STAT=stat {preload} {program} doctor -o json \
+                 --check conntrack-table'"
+            ))
+        };
+        let output = run("");
+        let (_, found) = read(&output);
+        let (result, what) = &found["conntrack-table"];
+        let Some((wanted, state)) = code else {
+            assert_eq!(result, "ok", "{count} {drops}: {what:?}");
+            continue;
+        };
+        assert_eq!(result, wanted, "{what:?}");
+        let start = format!("the conntrack table {state}");
+        assert!(what[0].starts_with(&start), "{what:?}");
+        let numbers = format!(" has {count} of at most {max} entries ");
+        assert!(what[0].contains(&numbers), "{what:?}");
+        let remedy = only_remedy(&output);
+        let set = remedy.split(" in ").next().unwrap();
+        let (_, found) = read(&run(&format!("{set} >&2 &&")));
+        assert_eq!(found["conntrack-table"].0, "ok", "after {set}: {found:?}");
     }
 }
 
@@ -511,6 +616,212 @@ fn doctor_kube_proxy_running_or_its_table_left() {
     let what = patient.one("kube-proxy", "warning");
     assert!(what.contains("table ip6 kube-proxy"), "{what}");
     patient.follow_remedy("kube-proxy");
+}
+
+#[test]
+fn doctor_kube_proxy_in_a_network_namespace_that_cannot_be_read() {
+    let patient = Patient::new("kube-proxy-unknown", "nftables");
+    let other = Namespace::new("doctor-kube-proxy-unseen");
+    let _elsewhere = Running::named("kube-proxy", &other);
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let doctor = format!("{program} doctor -o json {} --check kube-proxy", patient.given());
+    let restricted = format!("setpriv --bounding-set=-sys_ptrace {doctor}");
+    let output = patient.namespace.shell(&restricted);
+    let (status, found) = read(&output);
+    assert_eq!((status, found["kube-proxy"].0.as_str()), (Some(0), "note"), "{found:?}");
+    assert_eq!(only_remedy(&output), "run rulegen doctor as root with CAP_SYS_PTRACE");
+    patient.is_cured("kube-proxy");
+}
+
+#[test]
+fn doctor_kernel_without_nf_tables_or_a_kind_of_rule() {
+    let patient = Patient::new("kernel-features", "nftables");
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let preload = preload(&patient.namespace);
+    for (fault, what, remedy) in [
+        (
+            "FAULT_NO_NETFILTER=1",
+            "the kernel does not support nf_tables",
+            "modprobe nf_tables, use a kernel built with CONFIG_NF_TABLES, or use --proxy-mode iptables",
+        ),
+        (
+            "FAULT_NO_NFTABLES=1",
+            "the kernel does not support nf_tables",
+            "modprobe nf_tables, use a kernel built with CONFIG_NF_TABLES, or use --proxy-mode iptables",
+        ),
+        (
+            "FAULT_NO_EXPRESSION=numgen",
+            "the kernel does not support random choice in ip tables: requires Linux 4.9",
+            "use Linux 4.9 or newer, built with NFT_NUMGEN; or --proxy-mode iptables",
+        ),
+    ] {
+        let doctor = |mode: &str| {
+            let flags = format!("doctor -o json --ip-family ipv4 --check kernel-features {mode}");
+            patient.namespace.shell(&format!("{preload} {fault} {program} {flags}"))
+        };
+        let output = doctor("--proxy-mode nftables");
+        let (status, found) = read(&output);
+        let (result, found) = &found["kernel-features"];
+        assert_eq!((status, result.as_str()), (Some(1), "error"), "{fault}: {}", stdout(&output));
+        assert!(found[0].starts_with(what), "{found:?}");
+        assert_eq!(only_remedy(&output), remedy);
+        // The flag of the remedy. The newer kernel is this one.
+        let (_, found) = read(&doctor("--proxy-mode iptables"));
+        assert_eq!(found["kernel-features"].0, "ok", "{fault}");
+        patient.is_cured("kernel-features");
+    }
+}
+
+#[test]
+fn doctor_ip6tables_not_installed_is_a_warning() {
+    let patient = Patient::new("no-ip6tables", "iptables");
+    let programs = patient.namespace.folder("programs");
+    let install = |names: &str| {
+        patient.namespace.run(&format!(
+            "for name in {names}; do ln -sf $(command -v $name) {}; done",
+            programs.display()
+        ));
+    };
+    install("iptables-nft-save iptables-nft-restore");
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let flags = "--iptables-backend exec --proxy-mode iptables --check kernel-features";
+    let doctor = |more: &str| {
+        patient
+            .namespace
+            .shell(&format!("PATH={} {program} doctor -o json {flags} {more}", programs.display()))
+    };
+    let output = doctor("");
+    let (status, found) = read(&output);
+    let (result, what) = &found["kernel-features"];
+    assert_eq!((status, result.as_str()), (Some(1), "warning"), "{what:?}");
+    assert_eq!(what[0], "ip6tables is not installed: Services get no IPv6 rules");
+    assert_eq!(only_remedy(&output), "install ip6tables, or use --ip-family ipv4");
+    assert_eq!(read(&doctor("--ip-family ipv4")).1["kernel-features"].0, "ok");
+    install("ip6tables-nft-save ip6tables-nft-restore");
+    assert_eq!(read(&doctor("")).1["kernel-features"].0, "ok");
+}
+
+#[test]
+fn doctor_service_that_the_agent_left_out() {
+    let namespace = Namespace::new("doctor-left-out");
+    let manifests = Manifests::new(&namespace);
+    let endpoints: Vec<String> = (1..=100).map(|n| format!("10.0.0.{n}")).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    manifests.put("one.yaml", &service(1, &endpoints));
+    let agent = Agent::start(&namespace, &manifests, "--max-service-size 50");
+    agent.wait_until_in_sync();
+    let doctor = || {
+        let output = namespace.rulegen("doctor -o json --check left-out");
+        let found = read(&output).1.remove("left-out").unwrap();
+        (found, output)
+    };
+    let ((result, what), output) = doctor();
+    assert_eq!(result, "error", "{what:?}");
+    assert!(what[0].starts_with("Service default/s1 "), "{what:?}");
+    let remedy = "change the Service; the agent then tries it again within seconds";
+    assert_eq!(only_remedy(&output), remedy);
+    manifests.put("one.yaml", &service(1, &endpoints[..1]));
+    eventually("the agent has its rules", || doctor().0 == ("ok".to_owned(), Vec::new()));
+}
+
+/// The test that follows the remedy of a finding.
+enum Followed {
+    /// The compiler demands that it exists.
+    By(#[expect(dead_code, reason = "its existence is enough")] fn()),
+    Elsewhere(&'static str),
+    /// Holds the reason.
+    Not(&'static str),
+}
+
+/// A finding whose remedy does not help would stay for ever.
+fn followed(code: FindingCode) -> Followed {
+    use FindingCode as Code;
+    use Followed::{By, Elsewhere, Not};
+    match code {
+        Code::NfTablesUnsupported | Code::KernelFeatureMissing => {
+            By(doctor_kernel_without_nf_tables_or_a_kind_of_rule)
+        }
+        Code::IptablesNotInstalled => By(doctor_kernel_features_iptables_not_installed),
+        Code::Ip6tablesNotInstalled => By(doctor_ip6tables_not_installed_is_a_warning),
+        Code::Ipv4ForwardingOff | Code::Ipv6ForwardingOff => By(doctor_ip_forward_off_is_an_error),
+        Code::InterfaceForwardingOff => By(doctor_forwarding_off_on_one_interface),
+        Code::Ipv6Unavailable => By(doctor_ipv6_disabled_although_services_use_it),
+        Code::NoRouteToClusterIps => By(doctor_no_route_to_cluster_ips_is_an_error),
+        Code::BridgeNetfilterOff | Code::BridgeNetfilterNotLoaded => {
+            By(doctor_bridge_netfilter_off_is_a_warning)
+        }
+        Code::HairpinOff | Code::BridgePortIsolated | Code::BridgePortNotForwarding => {
+            By(doctor_bridge_port_of_an_endpoint_hairpin_isolated_or_closed)
+        }
+        Code::ReversePathDrops => By(doctor_rp_filter_strict_with_drops_is_a_warning),
+        Code::RouteLocalnetUnguarded => By(doctor_route_localnet_on_is_a_warning),
+        Code::RouteLocalnetOff => By(doctor_route_localnet_off_is_a_note_for_loopback_node_ports),
+        Code::TcpBeLiberalNotApplied | Code::TcpBeLiberalOff => {
+            By(doctor_tcp_be_liberal_off_without_rule_that_drops_invalid)
+        }
+        Code::ConntrackTableFull | Code::ConntrackTableNearlyFull | Code::ConntrackTableWasFull => {
+            By(doctor_conntrack_table_full_nearly_full_or_was_full)
+        }
+        Code::KubeProxyRunning | Code::KubeProxyTable => {
+            By(doctor_kube_proxy_running_or_its_table_left)
+        }
+        Code::KubeProxyNamespaceUnknown => {
+            By(doctor_kube_proxy_in_a_network_namespace_that_cannot_be_read)
+        }
+        Code::IptablesRulesLeft | Code::NftablesTableLeft => By(doctor_other_mode_leftover_rules),
+        Code::BothVariantsInUse => By(doctor_iptables_variants_with_rules_in_both),
+        Code::KubeletUsesOtherVariant => By(doctor_iptables_variant_is_that_of_the_rules),
+        Code::NatChainFirst | Code::NatChainSamePriority => {
+            By(doctor_nat_order_foreign_nat_chain_runs_first)
+        }
+        Code::NatRuleFirst => By(doctor_nat_order_foreign_iptables_rule_runs_first),
+        Code::NatRuleSamePriority => By(doctor_nat_order_rules_in_other_iptables_variant),
+        Code::ForwardDropped | Code::ForwardDroppedByDefault | Code::MayBeDropped => {
+            By(doctor_firewall_of_others_drops_forwarded_traffic)
+        }
+        Code::NoRules | Code::OutOfSync => By(doctor_drift_and_missing_rules),
+        Code::ServiceLeftOut => By(doctor_service_that_the_agent_left_out),
+        Code::MoreServicesLeftOut => {
+            Not("it goes with the findings of the Services that are named")
+        }
+        Code::AffinitySetNearlyFull => Elsewhere("tests/netns/affinity.rs"),
+        Code::AffinityListNearlyFull => Not("the module's limit belongs to the machine"),
+        Code::NodeNotFound => By(doctor_node_name_unlike_that_of_the_node_object),
+        Code::PodNetworkUnset | Code::PodsOutsidePodNetwork => {
+            By(doctor_pods_outside_cluster_cidr_or_no_cluster_cidr)
+        }
+        Code::NodeAddressInUse => By(doctor_listener_at_node_address_taken_by_service),
+        Code::NodePortInUse | Code::HealthCheckNodePortInUse => By(doctor_listener_at_node_port),
+        // Each has its own text of `rulegen lint`.
+        Code::Object(ProblemCode::NodePortsEphemeral) => {
+            By(doctor_node_ports_in_ephemeral_range_are_a_note)
+        }
+        Code::Object(ProblemCode::NoEndpointSlice | ProblemCode::NoLocalEndpoints) => {
+            By(doctor_services_without_endpoints)
+        }
+        Code::Object(ProblemCode::FrontendConflict) => By(doctor_address_claimed_by_two_services),
+        Code::Object(ProblemCode::ServiceTooLarge) => {
+            By(doctor_service_too_large_is_an_error_until_the_limit_is_raised)
+        }
+        Code::Object(_) => Elsewhere("tests/lint"),
+    }
+}
+
+/// The compiler demands an entry for each code.
+#[test]
+fn doctor_remedy_of_each_finding_is_followed_by_a_test_or_has_a_reason() {
+    let test = |code| match followed(code) {
+        Followed::By(_) => None,
+        Followed::Elsewhere(path) => Some(root().join(path).exists().to_string()),
+        Followed::Not(reason) => Some(reason.to_owned()),
+    };
+    assert_eq!(test(FindingCode::HairpinOff), None);
+    for code in
+        [FindingCode::AffinitySetNearlyFull, FindingCode::Object(ProblemCode::NoReadyEndpoints)]
+    {
+        assert_eq!(test(code).as_deref(), Some("true"), "{code:?}");
+    }
+    assert!(test(FindingCode::AffinityListNearlyFull).unwrap().contains("machine"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn in_both_modes(test: impl Fn(&str) + Sync) {
 }
 
 /// Compiles faults.c. Returns the command prefix that preloads it.
-fn preload(namespace: &Namespace) -> String {
+pub(crate) fn preload(namespace: &Namespace) -> String {
     let library = namespace.folder("preload").join("faults.so");
     let source = root().join("tests/netns/faults.c");
     namespace.run(&format!("cc -shared -fPIC -o {} {}", library.display(), source.display()));

@@ -32,6 +32,10 @@ pub enum FindingCode {
     BridgeNetfilterNotLoaded,
     /// A pod on a bridge does not reach itself through a Service.
     HairpinOff,
+    /// A pod on a bridge does not reach itself, because its port is isolated.
+    BridgePortIsolated,
+    /// A pod on a bridge gets no packets.
+    BridgePortNotForwarding,
     /// The strict reverse-path filter dropped packets.
     ReversePathDrops,
     /// 127.0.0.0/8 is reachable from the network.

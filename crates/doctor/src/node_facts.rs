@@ -315,9 +315,8 @@ pub(crate) fn has_services(snapshot: &Snapshot) -> bool {
 
 /// The kernel's nf_tables; `None` if the kernel has none.
 pub(crate) fn nf_tables() -> FactResult<Option<NfTables>> {
-    let mut kernel = NfTables::open()?;
-    match kernel.generation() {
-        Ok(_) => Ok(Some(kernel)),
+    match NfTables::open().and_then(|mut kernel| kernel.generation().map(|_| kernel)) {
+        Ok(kernel) => Ok(Some(kernel)),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -9,6 +9,7 @@ pub mod interfaces;
 pub mod ipsec;
 pub mod iptables;
 mod libraries;
+pub mod neighbours;
 mod netlink;
 pub mod nftables;
 pub mod routes;

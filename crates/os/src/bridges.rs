@@ -1,6 +1,5 @@
 //! Bridge interfaces of this network namespace.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
@@ -32,17 +31,6 @@ pub fn bridges() -> io::Result<Vec<Bridge>> {
     Ok(bridges)
 }
 
-/// A bridge port with hairpin mode off: a packet never leaves by the port that it came in by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortWithoutHairpin {
-    /// Name of the bridge.
-    pub bridge: String,
-    /// Name of the port.
-    pub port: String,
-    /// The neighbours behind the port whose IPv4 addresses the kernel knows.
-    pub neighbours: Vec<Ipv4Addr>,
-}
-
 /// A port of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgePort {
@@ -52,33 +40,48 @@ pub struct BridgePort {
     pub has_hairpin: bool,
     /// Whether it is isolated: the bridge forwards no packets between isolated ports.
     pub is_isolated: bool,
+    /// Its state. Other ports than forwarding ones pass no packets of pods.
+    pub state: PortState,
     /// The hardware addresses that were seen behind it lately.
     pub macs: Vec<Mac>,
 }
 
+/// The state of a bridge port (BR_STATE_* of linux/if_bridge.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortState {
+    /// The interface is down or has no carrier.
+    Disabled,
+    /// It waits for the spanning tree protocol.
+    Listening,
+    /// As listening, and addresses are learned already.
+    Learning,
+    /// It forwards packets.
+    Forwarding,
+    /// The spanning tree protocol or an administrator closed it.
+    Blocking,
+}
+
+impl PortState {
+    fn of(number: u64) -> Option<Self> {
+        let states =
+            [Self::Disabled, Self::Listening, Self::Learning, Self::Forwarding, Self::Blocking];
+        states.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The word of bridge(8).
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Listening => "listening",
+            Self::Learning => "learning",
+            Self::Forwarding => "forwarding",
+            Self::Blocking => "blocking",
+        }
+    }
+}
+
 /// A hardware address.
 pub type Mac = [u8; 6];
-
-/// The ports with hairpin mode off of bridges that pass packets of a family to iptables and nftables
-/// (by the setting for all bridges, or the bridge's own). The bridge itself then forwards a packet
-/// whose destination was translated. Bridges in promiscuous mode are left out: they deliver such
-/// packets to the host.
-///
-/// # Errors
-/// /sys or /proc cannot be read.
-pub fn ports_without_hairpin(is_ipv6: bool) -> io::Result<Vec<PortWithoutHairpin>> {
-    let arp = fs::read_to_string("/proc/thread-self/net/arp")?;
-    let mut found = Vec::new();
-    for Bridge { name: bridge, .. } in bridges()? {
-        let ports = forwarding_ports(&bridge, is_ipv6)?.into_iter();
-        found.extend(ports.filter(|port| !port.has_hairpin).map(|port| {
-            let neighbours = neighbours(&arp, &bridge, &port.macs);
-            PortWithoutHairpin { bridge: bridge.clone(), port: port.name, neighbours }
-        }));
-    }
-    found.sort_unstable();
-    Ok(found)
-}
 
 /// The ports of a bridge that passes packets of a family to iptables and nftables (by the setting for
 /// all bridges, or its own), and so forwards translated packets itself. None if it does not, or is
@@ -107,10 +110,17 @@ pub fn forwarding_ports(bridge: &str, is_ipv6: bool) -> io::Result<Vec<BridgePor
             name: port.file_name().to_string_lossy().into_owned(),
             has_hairpin: number(&path.join("hairpin_mode"))? != 0,
             is_isolated: number(&path.join("isolated")).is_some_and(|isolated| isolated != 0),
+            state: PortState::of(number(&path.join("state"))?)?,
             macs: macs_at(&macs, number(&path.join("port_no"))?),
         })
     };
     Ok(ports.filter_map(Result::ok).filter_map(port).collect())
+}
+
+/// Whether a bridge forwards by VLAN: only to ports that are members of the packet's.
+pub fn filters_vlans(bridge: &str) -> bool {
+    let file = Path::new("/sys/class/net").join(bridge).join("bridge/vlan_filtering");
+    number(&file).is_some_and(|value| value != 0)
 }
 
 /// The interfaces below an interface, at any depth: ports of a bridge, members of a bond, the
@@ -159,20 +169,6 @@ fn macs_at(table: &[u8], port: u64) -> Vec<Mac> {
     entries.iter().filter_map(mac).collect()
 }
 
-/// The addresses that /proc/net/arp has on an interface with one of these hardware addresses.
-fn neighbours(arp: &str, interface: &str, macs: &[Mac]) -> Vec<Ipv4Addr> {
-    let neighbour = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let ip = fields.next()?.parse().ok()?;
-        let mac = fields.nth(2)?;
-        let mut bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
-        let mut next = || bytes.next().flatten();
-        let mac = [next()?, next()?, next()?, next()?, next()?, next()?];
-        (fields.nth(1)? == interface && macs.contains(&mac)).then_some(ip)
-    };
-    arp.lines().filter_map(neighbour).collect()
-}
-
 fn count(folder: &Path) -> Option<usize> {
     Some(fs::read_dir(folder).ok()?.count())
 }
@@ -182,16 +178,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bridge_neighbours_are_found_by_port_and_hardware_address() {
+    fn bridge_hardware_addresses_are_found_by_port() {
         let entry =
             |last, port, is_local| [2, 0, 0, 0, 0, last, port, is_local, 0, 0, 0, 0, 0, 0, 0, 0_u8];
         let table = [entry(1, 1, 0), entry(2, 2, 0), entry(3, 2, 1)].concat();
         assert_eq!(macs_at(&table, 2), [[2, 0, 0, 0, 0, 2]]);
-        let arp = "IP address       HW type     Flags       HW address            Mask     Device\n\
-                   10.244.1.5       0x1         0x2         02:00:00:00:00:02     *        cbr0\n\
-                   10.244.1.6       0x1         0x2         02:00:00:00:00:01     *        cbr0\n\
-                   10.244.1.7       0x1         0x2         02:00:00:00:00:02     *        eth0\n";
-        let found = neighbours(arp, "cbr0", &macs_at(&table, 2));
-        assert_eq!(found, [Ipv4Addr::new(10, 244, 1, 5)]);
+    }
+
+    #[test]
+    fn bridge_port_state_has_the_words_of_bridge_8() {
+        let words = (0..6).map(|number| PortState::of(number).map(PortState::word));
+        let wanted = ["disabled", "listening", "learning", "forwarding", "blocking"];
+        assert_eq!(Vec::from_iter(words), [&wanted.map(Some)[..], &[None]].concat());
     }
 }

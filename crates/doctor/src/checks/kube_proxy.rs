@@ -43,7 +43,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
         NetworkNamespace::Unknown => Some(Finding::note(
             FindingCode::KubeProxyNamespaceUnknown,
             format!("{process} is running, but its network namespace cannot be read"),
-            "run rulegen doctor as root",
+            "run rulegen doctor as root with CAP_SYS_PTRACE",
         )),
     };
     let table = |family: &IpFamily| {

@@ -228,6 +228,8 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rulegen_os::bridges::PortState;
+
     use super::*;
 
     #[test]
@@ -237,6 +239,7 @@ mod tests {
             name: name.to_owned(),
             has_hairpin,
             is_isolated: false,
+            state: PortState::Forwarding,
             macs: macs.iter().map(|last| [2, 0, 0, 0, 0, *last]).collect(),
         };
         let dropped = HairpinFact::Dropped { port: "veth1".to_owned() };
