@@ -194,7 +194,8 @@ pub const ROUTE_LOCALNET_OFF: &str =
     "net.ipv4.conf.all.route_localnet is 0: the kernel drops the packet after these rules";
 
 /// How to change that.
-pub const ROUTE_LOCALNET_REMEDY: &str = "the agent sets it after it has written its loopback guard";
+pub const ROUTE_LOCALNET_REMEDY: &str = "sysctl -w net.ipv4.conf.all.route_localnet=1, but only after \
+    the rules are applied, because they drop what other hosts send to 127.0.0.1 (an agent does both)";
 
 /// Consequences for the client, at the end of a sentence.
 pub(crate) const CLIENT_IS_REJECTED: &str = "the client gets an ICMP port-unreachable";

@@ -38,8 +38,8 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
             FindingCode::BothVariantsInUse,
             "iptables-nft and iptables-legacy both have KUBE-* chains: the older rules still \
              translate and reject traffic",
-            "restart the agent, which removes the rules of the unused variant; or run rulegen \
-             cleanup and apply again",
+            "rulegen cleanup, then apply again; the agent removes the rules of the unused variant when \
+             it starts",
         )],
         ([ours], [theirs]) if ours != theirs => vec![Finding::warning(
             FindingCode::KubeletUsesOtherVariant,

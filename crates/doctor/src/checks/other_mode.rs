@@ -39,8 +39,7 @@ fn check(mode: ProxyMode, tables: &[String], chains: &[String]) -> Vec<Finding> 
                 Finding::warning(
                     FindingCode::IptablesRulesLeft,
                     format!("{program} has KUBE-* chains: they still translate and reject traffic"),
-                    "restart the agent, which removes them after its first sync; without an agent, \
-                     rulegen cleanup, then apply again",
+                    "rulegen cleanup, then apply again; an agent removes them after its first sync",
                 )
             })
             .collect(),

@@ -4,6 +4,7 @@
 use crate::error::FactResult;
 use rulegen_compiler::plan;
 use rulegen_inspect::iptables::guards_loopback;
+use rulegen_inspect::words::ROUTE_LOCALNET_REMEDY;
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
@@ -28,13 +29,12 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     Ok(CheckResult::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
-/// Interfaces with route_localnet on; `all` if it is on for all interfaces.
+/// Interfaces with route_localnet on; the first is `all` if it is on for all interfaces.
 fn open() -> FactResult<Vec<String>> {
-    if Sysctl::ROUTE_LOCALNET.read()? != 0 {
-        return Ok(vec!["all".to_owned()]);
-    }
-    let interfaces = InterfaceSetting::RouteLocalnet.of_interfaces()?;
-    Ok(interfaces.into_iter().filter(|(_, value)| *value != 0).map(|(name, _)| name).collect())
+    let all = (Sysctl::ROUTE_LOCALNET.read()? != 0).then(|| "all".to_owned());
+    let interfaces = InterfaceSetting::RouteLocalnet.of_interfaces()?.into_iter();
+    let open = interfaces.filter(|(_, value)| *value != 0).map(|(name, _)| name);
+    Ok(all.into_iter().chain(open).collect())
 }
 
 struct Facts {
@@ -53,22 +53,40 @@ fn check(facts: &Facts) -> Vec<Finding> {
             format!(
                 "route_localnet is 1 ({}) and KUBE-FIREWALL has no rule against it: hosts on the \
                  same network can reach services at 127.0.0.1 (CVE-2020-8558)",
-                open.join(", ")
+                named(open)
             ),
-            "sysctl -w net.ipv4.conf.all.route_localnet=0, and the same for each interface; if node \
-             ports at 127.0.0.1 need it, apply the rules of iptables mode",
+            format!(
+                "sysctl -w {}; if node ports at 127.0.0.1 need it, apply the rules of iptables mode",
+                settings(open)
+            ),
         )];
     }
     if open.is_empty() && *is_wanted {
         return vec![Finding::note(
             FindingCode::RouteLocalnetOff,
             "net.ipv4.conf.all.route_localnet is 0: node ports are not reachable at 127.0.0.1",
-            "sysctl -w net.ipv4.conf.all.route_localnet=1, but only after the rules are applied, \
-             because they drop what other hosts send to 127.0.0.1 (an agent does both); or set \
-             --iptables-localhost-nodeports=false",
+            format!("{ROUTE_LOCALNET_REMEDY}; or set --iptables-localhost-nodeports=false"),
         )];
     }
     Vec::new()
+}
+
+/// At most this many interfaces are named.
+const MOST_NAMED: usize = 8;
+
+fn named(interfaces: &[String]) -> String {
+    let named = interfaces.get(..MOST_NAMED).unwrap_or(interfaces).join(", ");
+    match interfaces.len().saturating_sub(MOST_NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// In the syntax of sysctl(8), which has `/` for a dot in a name.
+fn settings(interfaces: &[String]) -> String {
+    let setting =
+        |name: &String| format!("net.ipv4.conf.{}.route_localnet=0", name.replace('.', "/"));
+    interfaces.iter().take(MOST_NAMED).map(setting).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -87,5 +105,20 @@ mod tests {
         assert_eq!(severity(&["eth0"], true, true), None);
         assert_eq!(severity(&["eth0"], false, true), Some(FindingSeverity::Warning));
         assert_eq!(severity(&[], false, true), Some(FindingSeverity::Note));
+    }
+
+    #[test]
+    fn route_localnet_remedy_names_each_interface_of_some() {
+        let open = |names: &[&str]| {
+            let open = names.iter().map(|name| (*name).to_owned()).collect();
+            check(&Facts { open, is_guarded: false, is_wanted: false }).remove(0)
+        };
+        let command = "sysctl -w net.ipv4.conf.all.route_localnet=0 \
+                       net.ipv4.conf.eth0/5.route_localnet=0; if";
+        let finding = open(&["all", "eth0.5"]);
+        assert!(finding.remedy.starts_with(command), "{finding:?}");
+        let finding = open(&["veth"; 100]);
+        assert!(finding.what.contains("veth and 92 more)"), "{finding:?}");
+        assert_eq!(finding.remedy.matches("route_localnet=0").count(), MOST_NAMED);
     }
 }
