@@ -670,6 +670,14 @@ fn agent_iptables_netlink_keeps_a_chain_in_use_and_writes_the_rest() {
         let why =
             format!("{chain} of table ip nat was emptied but cannot be deleted because {used_by}");
         agent.wait_until("reported", |agent| agent.log().contains(&why));
+        // Its line has what was written before the full resync too.
+        let is_line = |line: &&str| line.contains("chains deleted except 1 in use");
+        agent.wait_until("logged", |agent| agent.log().lines().any(|line| is_line(&line)));
+        let log = agent.log();
+        let line = log.lines().find(is_line).unwrap();
+        for none in [" rules_added=0 ", " chains_added=0 ", " chains_deleted=0 "] {
+            assert!(!line.contains(none), "{line}");
+        }
         let kept = namespace.run(&format!("nft list chain ip nat {chain}"));
         assert_eq!(kept.matches('\n').count(), 4, "not empty: {kept}");
         let new = wanted(&namespace, "nft", "iptables");

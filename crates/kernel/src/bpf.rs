@@ -38,7 +38,8 @@ struct Query {
 /// Whether programs are attached to an interface.
 ///
 /// # Errors
-/// The caller may not ask (CAP_NET_ADMIN).
+/// The caller may not ask (CAP_NET_ADMIN, a security module), or the interface is the peer of a netkit
+/// device.
 pub(crate) fn has_programs(interface: u32, at: AttachPoint) -> io::Result<bool> {
     const PROGRAM_QUERY: libc::c_int = 16;
     let mut query = Query { interface, attach_point: at as u32, ..Query::default() };
@@ -54,17 +55,35 @@ pub(crate) fn has_programs(interface: u32, at: AttachPoint) -> io::Result<bool> 
     };
     match (done, Errno::last()) {
         (0, _) => Ok(query.count > 0),
-        // A kernel without bpf(2) or without this kind of program, and an interface of another kind.
-        (
-            _,
-            Errno::ENOSYS
+        (_, errno) if is_absence(errno) => Ok(false),
+        (_, errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the error tells of a kernel without bpf(2) or without this kind of program, or of an
+/// interface of another kind. EACCES does not: a security module gives it, and the peer of a netkit
+/// device.
+fn is_absence(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENOSYS
             | Errno::EINVAL
             | Errno::EOPNOTSUPP
             | Errno::ENOENT
             | Errno::ENODEV
-            | Errno::EACCES
-            | Errno::ENXIO,
-        ) => Ok(false),
-        (_, errno) => Err(errno.into()),
+            | Errno::ENXIO
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bpf_refusal_does_not_mean_that_there_are_no_programs() {
+        for errno in [Errno::EACCES, Errno::EPERM] {
+            assert!(!is_absence(errno), "{errno}");
+        }
+        assert!(is_absence(Errno::EINVAL), "before Linux 6.6");
     }
 }

@@ -142,9 +142,13 @@ impl Family {
         };
     }
 
-    /// The patch if the rules in the kernel are known, otherwise all rules to compare. `None` if
-    /// chains must be repaired or the kernel cannot be read: then [`Self::sync`] writes the family
-    /// on its own.
+    /// Whether chains must be repaired: then [`Self::sync`] writes the family on its own.
+    pub(super) fn is_damaged(&self) -> bool {
+        matches!(self.kernel, KernelState::Damaged(_))
+    }
+
+    /// The patch if the rules in the kernel are known, otherwise all rules to compare. `None` if the
+    /// kernel cannot be read: then [`Self::sync`] writes the family on its own.
     pub(super) fn prepare<'p>(
         &self,
         tools: &Tools,
@@ -152,7 +156,6 @@ impl Family {
         watch: &mut Stopwatch,
     ) -> Option<Prepared<'p>> {
         match (&self.kernel, patch) {
-            (KernelState::Damaged(_), _) => None,
             (KernelState::Known, Some(patch)) => Some(Prepared::Patch(patch)),
             (kernel, patch) => {
                 self.read(tools, expected(kernel, patch), watch).ok().map(Prepared::Full)
@@ -170,6 +173,7 @@ impl Family {
     ) -> Result<Done, IptablesError> {
         // Unknown until the sync has succeeded.
         let kernel = std::mem::replace(&mut self.kernel, KernelState::Unknown);
+        let mut earlier: Option<Done> = None;
         let without_reading_all = match (&kernel, patch) {
             (KernelState::Known, Some(patch)) => Some(self.write(tools, patch, watch)),
             (KernelState::Damaged(chains), patch) => Some(self.repair(tools, patch, chains, watch)),
@@ -183,6 +187,7 @@ impl Family {
             // A foreign rule leads to one of our chains, or one of our rules was changed so.
             Some(Ok(done)) if done.in_use > 0 => {
                 tracing::debug!("a deleted chain is in use, doing a full resync");
+                earlier = Some(done);
             }
             Some(done) => {
                 let done = done?;
@@ -207,7 +212,10 @@ impl Family {
             done => done?,
         };
         self.settled();
-        Ok(done)
+        Ok(match earlier {
+            Some(earlier) => earlier.and(done),
+            None => done,
+        })
     }
 
     /// Records that the kernel has the desired rules.
@@ -354,7 +362,7 @@ impl Family {
         let transaction = watch.time(Phase::Diff, || prepared.transaction());
         let restored = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
         let done = self.written(tools, &prepared, &transaction, &restored);
-        tools.warn_of_chains_in_use(&[self.name], restored.in_use);
+        tools.in_use.warn(&[self.name], &restored.in_use);
         Ok(done)
     }
 
@@ -373,7 +381,11 @@ impl Family {
         let counts = transaction.counts();
         let in_use = restored.in_use.iter().filter(|of| of.family == self.name).count();
         let (name, variant) = (self.name.api_name(), tools.variant());
-        let summary = || format!("{name} (iptables-{variant}): {}", transaction.summary());
+        let kept = match in_use {
+            0 => String::new(),
+            in_use => format!(" except {in_use} in use"),
+        };
+        let summary = || format!("{name} (iptables-{variant}): {}{kept}", transaction.summary());
         let is_written = restored.commits > 0 && !transaction.is_empty();
         let [filter, nat] = self.sizes;
         let rules =
@@ -414,7 +426,7 @@ const MOST_RETRIALS: usize = 4;
 
 impl Done {
     /// Merges the results of two transactions, one after the other.
-    fn and(self, next: Self) -> Self {
+    pub(super) fn and(self, next: Self) -> Self {
         let rules = |first: IptablesRules, next: IptablesRules| IptablesRules {
             total: next.total,
             written: first.written + next.written,
@@ -432,7 +444,8 @@ impl Done {
                 nat: rules(self.report.nat, next.report.nat),
             },
             drift: self.drift.or(next.drift),
-            in_use: self.in_use + next.in_use,
+            // A full resync tries all chains again.
+            in_use: if next.full { next.in_use } else { self.in_use + next.in_use },
         }
     }
 }

@@ -7,13 +7,14 @@
 //! while. A commit to a chain that only rulegen fills is drift without a read and is repaired at
 //! once: only the changed chains are written.
 
+mod chains_in_use;
 mod damage;
 mod family;
 mod pace;
 mod resync_trigger;
 mod tools;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -56,10 +57,18 @@ pub(crate) struct IptablesBackend {
     names: Vec<IpFamily>,
     families: BTreeMap<IpFamily, Family>,
     resync_trigger: ResyncTrigger,
-    /// Whether the last sync was a full resync, which has a pace of its own.
-    was_full: bool,
+    /// Whether the last sync was a full resync with a pace of its own. One that follows a patch which
+    /// did not succeed has none: such patches may be as frequent as changes.
+    has_own_pace: bool,
     /// Whether the sysctl route_localnet is already set.
     routes_localnet: bool,
+}
+
+/// The outcome of a commit of all families.
+enum Together {
+    Done(BTreeMap<IpFamily, Done>),
+    /// Each family is to be written on its own, after what was written already.
+    Failed(BTreeMap<IpFamily, Done>),
 }
 
 impl IptablesBackend {
@@ -79,7 +88,7 @@ impl IptablesBackend {
             names: names.to_vec(),
             families: BTreeMap::new(),
             resync_trigger: ResyncTrigger::default(),
-            was_full: false,
+            has_own_pace: false,
             routes_localnet: false,
         }
     }
@@ -120,20 +129,24 @@ impl IptablesBackend {
         families.map(patch).collect()
     }
 
-    /// Writes all families in one commit. `None` if that is not possible or was refused: then each
-    /// family is written on its own.
+    /// Writes all families in one commit, if that is possible and not refused.
     fn write_together(
         families: &mut BTreeMap<IpFamily, Family>,
         tools: &mut Tools,
         patches: &BTreeMap<IpFamily, Patch>,
         watch: &mut Stopwatch,
-    ) -> Option<BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>> {
-        if families.len() < 2 || !tools.commits_together() {
-            return None;
+    ) -> Together {
+        let each = || Together::Failed(BTreeMap::new());
+        if families.len() < 2
+            || !tools.commits_together()
+            || families.values().any(Family::is_damaged)
+        {
+            return each();
         }
         let mut prepared: BTreeMap<IpFamily, Prepared<'_>> = BTreeMap::new();
         for (name, of) in &*families {
-            prepared.insert(*name, of.prepare(tools, patches.get(name), watch)?);
+            let Some(of) = of.prepare(tools, patches.get(name), watch) else { return each() };
+            prepared.insert(*name, of);
         }
         let transactions: BTreeMap<IpFamily, Transaction<'_>> = watch.time(Phase::Diff, || {
             prepared.iter().map(|(name, prepared)| (*name, prepared.transaction())).collect()
@@ -148,30 +161,30 @@ impl IptablesBackend {
                 if !error.is_refusal() {
                     families.values_mut().for_each(Family::forget);
                 }
-                return None;
+                return each();
             }
         };
         let is_patch = |name: &IpFamily| matches!(prepared.get(name), Some(Prepared::Patch(_)));
-        if restored.in_use.iter().any(|of| is_patch(&of.family)) {
-            // A foreign rule leads to one of our chains, or one of our rules was changed so.
-            tracing::debug!("a deleted chain is in use, doing a full resync");
-            families.values_mut().for_each(Family::forget);
-            return None;
-        }
         let mut done = BTreeMap::new();
         for (name, of) in families.iter_mut() {
             let (Some(prepared), Some(transaction)) = (prepared.get(name), transactions.get(name))
             else {
                 continue;
             };
-            done.insert(*name, Ok(of.written(tools, prepared, transaction, &restored)));
+            done.insert(*name, of.written(tools, prepared, transaction, &restored));
             // The size of the batch counts once.
             restored.bytes = 0;
             of.settled();
         }
+        if restored.in_use.iter().any(|of| is_patch(&of.family)) {
+            // A foreign rule leads to one of our chains, or one of our rules was changed so.
+            tracing::debug!("a deleted chain is in use, doing a full resync");
+            families.values_mut().for_each(Family::forget);
+            return Together::Failed(done);
+        }
         let full = families.keys().copied().filter(|name| !is_patch(name));
-        tools.warn_of_chains_in_use(&full.collect::<Vec<_>>(), restored.in_use);
-        Some(done)
+        tools.in_use.warn(&full.collect::<Vec<_>>(), &restored.in_use);
+        Together::Done(done)
     }
 
     /// Writes each family, even if another fails.
@@ -185,11 +198,21 @@ impl IptablesBackend {
             none => none.insert(Tools::open(&self.options, &self.sink)?),
         };
         let _ = self.variant.set(tools.variant());
-        if let Some(done) = Self::write_together(&mut self.families, tools, patches, watch) {
-            return Ok(done);
-        }
+        let mut earlier = match Self::write_together(&mut self.families, tools, patches, watch) {
+            Together::Done(done) => {
+                return Ok(done.into_iter().map(|(name, done)| (name, Ok(done))).collect());
+            }
+            Together::Failed(earlier) => earlier,
+        };
         let families = self.families.iter_mut();
-        let done = families.map(|(name, of)| (*name, of.sync(tools, patches.get(name), watch)));
+        let done = families.map(|(name, of)| {
+            let done = of.sync(tools, patches.get(name), watch);
+            let done = match earlier.remove(name) {
+                Some(earlier) => done.map(|done| earlier.and(done)),
+                None => done,
+            };
+            (*name, done)
+        });
         Ok(done.collect())
     }
 
@@ -227,12 +250,18 @@ impl Backend for IptablesBackend {
         let begun = Instant::now();
         let patches = self.compile(store, changes);
         watch.add(Phase::Compile, begun.elapsed());
-        self.was_full = true;
+        self.has_own_pace = true;
+        let families = self.families.iter();
+        let is_patched =
+            |(name, of): &(&IpFamily, &Family)| of.is_known() && patches.contains_key(*name);
+        let patched: BTreeSet<IpFamily> =
+            families.filter(is_patched).map(|(name, _)| *name).collect();
         let done = match self.write(&patches, &mut watch) {
             Ok(done) => done,
             Err(error) => return SyncResult { full: true, ..SyncResult::new(watch, Err(error)) },
         };
-        self.was_full = done.values().flatten().any(|done| done.full);
+        let full = done.iter().filter(|(_, done)| done.as_ref().is_ok_and(|done| done.full));
+        self.has_own_pace = has_own_pace(full.map(|(name, _)| *name), &patched);
         self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
         self.resync_trigger.resynced(begun.elapsed(), has_drifted, Instant::now());
@@ -241,7 +270,7 @@ impl Backend for IptablesBackend {
     }
 
     fn rest_after(&self, sync: Duration) -> Duration {
-        if self.was_full { Duration::ZERO } else { pace::rest_after(sync) }
+        if self.has_own_pace { Duration::ZERO } else { pace::rest_after(sync) }
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
@@ -278,6 +307,12 @@ impl Backend for IptablesBackend {
     fn next_retry(&self) -> Option<Instant> {
         self.families.values().filter_map(|of| of.quarantine.next()).min()
     }
+}
+
+/// Whether there was a full resync, and none in a family that was to be patched.
+fn has_own_pace(full: impl Iterator<Item = IpFamily>, patched: &BTreeSet<IpFamily>) -> bool {
+    let full: BTreeSet<IpFamily> = full.collect();
+    !full.is_empty() && full.is_disjoint(patched)
 }
 
 /// Merges the results of all families: an error if one of them failed.
@@ -330,4 +365,21 @@ fn plans(
     let mut plans: BTreeMap<ServicePortName, Option<ServicePlan>> = gone.collect();
     plans.extend(after);
     plans.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pace_of_full_resync_is_its_own_unless_a_patch_led_to_it() {
+        let (four, six) = (IpFamily::Ipv4, IpFamily::Ipv6);
+        let has = |full: &[IpFamily], patched: &[IpFamily]| {
+            has_own_pace(full.iter().copied(), &patched.iter().copied().collect())
+        };
+        assert!(!has(&[], &[four, six]), "patches only");
+        assert!(has(&[four, six], &[]), "the first sync");
+        assert!(has(&[four], &[six]), "another program wrote IPv4 rules");
+        assert!(!has(&[four], &[four, six]));
+    }
 }

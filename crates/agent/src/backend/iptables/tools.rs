@@ -1,16 +1,16 @@
 //! The tables of the variant in use, and the commits that we made to them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{
     Access, Iptables, IptablesError, OwnCommits, Restored, Variant, choose,
 };
-use rulegen_kernel::nftables::{ChainInUse, Generation, NfTables};
+use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
 
+use super::chains_in_use::ChainsInUse;
 use crate::error;
 use crate::queue::Sink;
 use crate::threads;
@@ -24,9 +24,6 @@ pub(crate) struct ToolOptions {
     pub(crate) lock_timeout: Duration,
 }
 
-/// At most this many chains in use are logged individually.
-const MOST_LOGGED: usize = 20;
-
 /// The tables of one variant.
 pub(super) struct Tools {
     variant: Variant,
@@ -35,8 +32,7 @@ pub(super) struct Tools {
     /// Reads the generation of the ruleset, for iptables-nft.
     kernel: Option<NfTables>,
     pub(super) own: OwnCommits,
-    /// Chains that could not be deleted, already logged.
-    in_use: BTreeSet<ChainInUse>,
+    pub(super) in_use: ChainsInUse,
 }
 
 impl Tools {
@@ -53,7 +49,7 @@ impl Tools {
         threads::watch_iptables(variant, sink.clone())?;
         tracing::debug!(%variant, "using iptables variant");
         let ToolOptions { access, lock_timeout, .. } = *options;
-        let (own, in_use) = (OwnCommits::default(), BTreeSet::new());
+        let (own, in_use) = (OwnCommits::default(), ChainsInUse::default());
         Ok(Self { variant, access, lock_timeout, kernel, own, in_use })
     }
 
@@ -99,20 +95,6 @@ impl Tools {
             self.own.note(before, after, restored.commits, restored.id);
         }
         Ok(restored)
-    }
-
-    /// Logs chains that cannot be deleted, once.
-    pub(super) fn warn_of_chains_in_use(&mut self, of: &[IpFamily], in_use: Vec<ChainInUse>) {
-        let is_other = |known: &ChainInUse| !of.contains(&known.family) || in_use.contains(known);
-        self.in_use.retain(is_other);
-        let mut new = Vec::from_iter(in_use.into_iter().filter(|one| !self.in_use.contains(one)));
-        for one in new.iter().take(MOST_LOGGED) {
-            tracing::warn!("{one}");
-        }
-        if let Some(more) = new.len().checked_sub(MOST_LOGGED).filter(|more| *more > 0) {
-            tracing::warn!(more, "more chains cannot be deleted because they are in use");
-        }
-        self.in_use.extend(new.drain(..));
     }
 
     /// Whether several families can be written in one commit.
