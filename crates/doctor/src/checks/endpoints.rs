@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(lines(&both("")), ["Service default/web (IPv4, IPv6) has no EndpointSlice"]);
         let dns = of("dns", "dns", six, none());
         assert_eq!(
-            lines(&[&both("a")[..], &both("b"), &[dns.clone()]].concat()),
+            lines(&[&both("a")[..], &both("b"), &[dns]].concat()),
             [
                 "Service default/dns:dns (IPv6) has no EndpointSlice",
                 "Service default/web ports a, b (IPv4, IPv6) has no EndpointSlice",
