@@ -19,6 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const NODE: &str = "192.0.2.1";
 const CHECKS: [u16; 2] = [31_001, 31_002];
 
+/// The first of the attacker's addresses.
+const ATTACKER: &str = "192.0.3.1";
+
 /// How a client holds its connections.
 #[derive(Clone, Copy)]
 struct Attack {
@@ -135,7 +138,7 @@ fn probe_all(node: &Namespace, elsewhere: &Namespace, attack: &str) {
     let at = |port| SocketAddr::new(NODE.parse().unwrap(), port);
     node.inside(|| probe("kubelet", attack, NODE, at(HEALTH_PORT), "/livez"));
     elsewhere.inside(|| {
-        for source in ["192.0.4.1", "192.0.3.1"] {
+        for source in ["192.0.4.1", ATTACKER] {
             probe(source, attack, source, at(HEALTH_PORT), "/healthz");
             for check in CHECKS {
                 probe(source, attack, source, at(check), "/");
@@ -157,6 +160,12 @@ fn probe(prober: &str, attack: &str, from: &str, at: SocketAddr, path: &str) {
 fn ask(from: IpAddr, at: SocketAddr, path: &str) -> std::io::Result<String> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
+    if from.to_string() == ATTACKER {
+        // The agent keeps the last 64 connections of a source, and the attacker opens as many within
+        // milliseconds. So the request has to come with the end of the handshake, however long this
+        // thread waits for a processor in between.
+        socket.set_tcp_quickack(false)?;
+    }
     socket.connect_timeout(&at.into(), DEADLINE)?;
     socket.set_read_timeout(Some(DEADLINE))?;
     let mut stream = std::net::TcpStream::from(socket);
