@@ -30,6 +30,7 @@ mod object_key;
 mod objects;
 mod options;
 mod ownership;
+mod parallel;
 mod port;
 mod problem;
 mod problem_code;

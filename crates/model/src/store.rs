@@ -12,9 +12,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use rayon::prelude::*;
-
 use crate::budget::{ServiceSize, TooLarge};
 use crate::endpoint_slice::{EndpointDetails, Slice, details, join};
 use crate::kind::{Kind, Object};
@@ -24,6 +21,7 @@ use crate::object::{EndpointSlice, NodeObject, Service};
 use crate::object_key::ObjectKey;
 use crate::options::{NodePortScope, SnapshotOptions};
 use crate::ownership::{Admitted, ClaimFacts, ClaimedIp, ServicesByIp};
+use crate::parallel;
 use crate::problem::{ObjectName, Problem, ProblemCollector};
 use crate::service::Unproxied;
 use crate::service_port::ServicePort;
@@ -32,6 +30,7 @@ use crate::snapshot::{
 };
 use crate::totals::ServiceTotals;
 use crate::unavailability::{UnavailableReason, unavailability_of};
+use ipnet::IpNet;
 use rulegen_net::{IpFamily, ServicePortName, parse_address};
 
 /// A change of objects.
@@ -392,13 +391,10 @@ impl Store {
         self.forget_names();
         let most = if self.full_resync { usize::MAX } else { most };
         let touched = self.take_touched(most);
-        let joined: Vec<(ObjectKey, Joined)> = touched
-            .into_par_iter()
-            .map(|key| {
-                let joined = self.joined_ports(&key);
-                (key, joined)
-            })
-            .collect();
+        let joined: Vec<(ObjectKey, Joined)> = parallel::map(touched, |key| {
+            let joined = self.joined_ports(&key);
+            (key, joined)
+        });
         let mut changes = Changes {
             full_resync: std::mem::take(&mut self.full_resync),
             node_port_addresses: std::mem::take(&mut self.node_port_addresses),
