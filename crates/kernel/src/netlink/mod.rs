@@ -2,6 +2,7 @@
 
 pub(crate) mod attribute;
 pub(crate) mod family;
+mod filter;
 mod socket;
 
 use std::io;

@@ -11,11 +11,15 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::attribute;
+use super::{attribute, filter};
 
 pub(crate) struct Socket {
     socket: mnl::Socket,
     buffer: Box<Buffer>,
+    /// The receive timeout; zero waits forever.
+    patience: Duration,
+    /// Room for a batch, in bytes.
+    room_to_send: usize,
 }
 
 // SAFETY: mnl's socket is a descriptor and its bound address in memory of its own. It is not tied
@@ -79,7 +83,8 @@ impl Socket {
     pub(crate) fn of_bus(bus: mnl::Bus, groups: u32) -> Result<Self, SocketError> {
         let socket = mnl::Socket::open(bus).map_err(SocketError::Unreachable)?;
         socket.bind(groups, mnl_sys::MNL_SOCKET_AUTOPID).map_err(SocketError::Unreachable)?;
-        let socket = Self { socket, buffer: Box::new(Buffer([0; 1 << 17])) };
+        let buffer = Box::new(Buffer([0; 1 << 17]));
+        let mut socket = Self { socket, buffer, patience: Duration::ZERO, room_to_send: 0 };
         socket.wait_at_most(PATIENCE);
         socket.room_to_receive(1 << 22);
         // Error answers then contain only the header of the request, and an extended error message.
@@ -111,6 +116,14 @@ impl Socket {
             )
         };
         (done == 0 && cookie != 0).then_some(cookie)
+    }
+
+    /// Does not receive the events by the author with this port ID, except those of one type, if it
+    /// is given. Where that is not allowed, they are still received.
+    pub(crate) fn drop_events_of(&self, port: u32, except: Option<u16>) {
+        if let Err(error) = filter::drop_packets_of(self.descriptor(), port, except) {
+            tracing::debug!(%error, "cannot filter the socket's events");
+        }
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), SocketError> {
@@ -246,13 +259,18 @@ impl Socket {
 
     /// Increases the send buffer for a batch, which must be one packet: nfnetlink looks for its end
     /// there. `send` fails with EMSGSIZE if the batch is still too large.
-    pub(crate) fn room_to_send(&self, bytes: usize) -> Result<(), SocketError> {
+    pub(crate) fn room_to_send(&mut self, bytes: usize) -> Result<(), SocketError> {
+        if bytes <= self.room_to_send {
+            return Ok(());
+        }
         // The kernel doubles the value, and uses a few bytes itself.
         let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
         let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
         // In a user namespace, a process can only have the usual limit.
         let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
-        made.map_err(|errno| SocketError::Unreachable(errno.into()))
+        made.map_err(|errno| SocketError::Unreachable(errno.into()))?;
+        self.room_to_send = bytes;
+        Ok(())
     }
 
     /// Increases the receive buffer. Without the capability it keeps its usual size: answers may
@@ -264,13 +282,17 @@ impl Socket {
     }
 
     /// Sets the receive timeout; zero waits forever.
-    fn wait_at_most(&self, time: Duration) {
+    fn wait_at_most(&mut self, patience: Duration) {
+        if patience == self.patience {
+            return;
+        }
         let time = TimeVal::new(
-            time.as_secs().try_into().unwrap_or(i64::MAX),
-            time.subsec_micros().into(),
+            patience.as_secs().try_into().unwrap_or(i64::MAX),
+            patience.subsec_micros().into(),
         );
-        if let Err(error) = setsockopt(&self.descriptor(), sockopt::ReceiveTimeout, &time) {
-            tracing::debug!(%error, "cannot set the socket's receive timeout");
+        match setsockopt(&self.descriptor(), sockopt::ReceiveTimeout, &time) {
+            Ok(()) => self.patience = patience,
+            Err(error) => tracing::debug!(%error, "cannot set the socket's receive timeout"),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{Generation, chain, element, family, rule, set, table};
 
 /// A batch: messages that take effect together or not at all.
 pub(super) struct Batch {
-    scratch: Box<Scratch>,
+    scratch: Scratch,
     bytes: Vec<u8>,
     /// Sequence number of the next message.
     sequence: u32,

@@ -6,9 +6,11 @@
 //! (libnftnl/{table,chain,set,rule,expr}.h).
 #![allow(unsafe_code, reason = "libnftnl is a C library")]
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::{mem, slice};
 
 use nftnl::nftnl_sys as sys;
 use sys::libc::nlmsghdr;
@@ -160,15 +162,29 @@ fn not_null<T>(raw: *mut T) -> NonNull<T> {
 /// A message being written, with room for the longest one.
 pub(super) struct Header<'a>(*mut nlmsghdr, PhantomData<&'a mut nlmsghdr>);
 
-/// Buffer for one message: [`nftnl::nft_nlmsg_maxsize`] with the largest page size.
-#[repr(C, align(8))]
-pub(super) struct Scratch([u8; Self::SIZE]);
+/// Buffer for one message: [`nftnl::nft_nlmsg_maxsize`] with the largest page size. Numbers, because
+/// they are aligned for a header.
+pub(super) struct Scratch(Vec<u64>);
+
+thread_local! {
+    /// A buffer for the next batch: to clear a new one would take as long as a small commit.
+    static SPARE: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Fails when the thread ends.
+        let _ = SPARE.try_with(|spare| spare.set(mem::take(&mut self.0)));
+    }
+}
 
 impl Scratch {
     const SIZE: usize = (1 << 16) + (1 << 16);
 
-    pub(super) fn new() -> Box<Self> {
-        Box::new(Self([0; Self::SIZE]))
+    pub(super) fn new() -> Self {
+        let mut buffer = SPARE.take();
+        buffer.resize(Self::SIZE / size_of::<u64>(), 0);
+        Self(buffer)
     }
 
     /// Writes a message and returns its bytes.
@@ -207,9 +223,13 @@ impl Scratch {
     }
 
     fn written(&self) -> &[u8] {
-        let [a, b, c, d, ..] = self.0;
-        let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).unwrap_or_default();
-        self.0.get(..length).unwrap_or_default()
+        // SAFETY: any initialized memory is bytes.
+        let bytes = unsafe {
+            slice::from_raw_parts(self.0.as_ptr().cast::<u8>(), size_of_val(self.0.as_slice()))
+        };
+        let length = bytes.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length));
+        let length = usize::try_from(length).unwrap_or_default();
+        bytes.get(..length).unwrap_or_default()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::netlink::{self, AnswerMessage, Dumped, ERROR, Fields, answer};
 
 pub(super) struct NfTablesSocket {
     netlink: netlink::Socket,
-    scratch: Box<Scratch>,
+    scratch: Scratch,
     sequence: u32,
     read: ReadCost,
 }
@@ -50,6 +50,16 @@ impl NfTablesSocket {
         let socket = Self::bound_to(1 << (group - 1))?;
         socket.netlink.room_to_receive(room);
         Ok(socket)
+    }
+
+    /// Does not receive the changes by this author, only its generations, where the filter is allowed.
+    pub(super) fn drop_changes_of(&self, port: u32) {
+        self.netlink.drop_events_of(port, Some(message_type(libc::NFT_MSG_NEWGEN)));
+    }
+
+    /// Does not receive the events by this author, where the filter is allowed.
+    pub(super) fn drop_events_of(&self, port: u32) {
+        self.netlink.drop_events_of(port, None);
     }
 
     /// File descriptor to poll for events.

@@ -20,7 +20,8 @@ pub struct Watcher {
     tables: Vec<(IpFamily, Name)>,
     /// Filter for chains, by name.
     concerns: fn(&str) -> bool,
-    /// Port ID of a socket whose changes are not decoded.
+    /// Port ID of a socket whose changes are not decoded, if they were received before the filter or
+    /// without it.
     ignored: Option<u32>,
     /// Changes to our tables by the commit that is being received.
     pending: Notification,
@@ -305,10 +306,19 @@ impl Watcher {
         Self { concerns, ..self }
     }
 
-    /// Does not decode the changes by the socket with this port ID. Its commits are reported without
-    /// changes.
+    /// Does not receive the changes by the socket with this port ID, whose first commit alone may have
+    /// 50 MB of them. Its commits are reported without changes.
     #[must_use]
     pub fn ignoring(self, port: u32) -> Self {
+        self.socket.drop_changes_of(port);
+        Self { ignored: Some(port), ..self }
+    }
+
+    /// Does not report the commits by the socket with this port ID. Where the kernel cannot filter
+    /// them, they are reported without changes.
+    #[must_use]
+    pub fn of_others(self, port: u32) -> Self {
+        self.socket.drop_events_of(port);
         Self { ignored: Some(port), ..self }
     }
 
