@@ -15,9 +15,9 @@ use rulegen_model::{
     Changes, Host, Kind, NodeState, Object, ObjectKey, Problem, ServiceCidr, Store, StoreEvent,
 };
 use rulegen_net::IpFamily;
-use rulegen_os::memory;
+use rulegen_os::{cpu_time, memory};
 
-use crate::backend::{Backend, SyncResult};
+use crate::backend::{Backend, SyncCost, SyncResult};
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::ConntrackCleaner;
 use crate::drift::Drift;
@@ -298,7 +298,7 @@ impl Reconciler {
     }
 
     fn sync(&mut self) {
-        let began = Instant::now();
+        let (began, cpu) = (Instant::now(), cpu_time::of_this_thread());
         self.telemetry.journal.begins(self.cause(), began, SystemTime::now());
         let changes = self.known.store.write().next_changes(self.backend.most_changes());
         let gathering = began.elapsed();
@@ -313,7 +313,7 @@ impl Reconciler {
             self.conntrack_cleaner.begin(&store, &self.families);
         }
         let ended = Instant::now();
-        let rest = self.backend.rest_after(ended.saturating_duration_since(began));
+        let rest = self.backend.rest_after(sync_cost(ended.saturating_duration_since(began), cpu));
         self.scheduler.done(ended, rest, outcome.written.is_ok());
         self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
         self.report_left_out(&store);
@@ -467,6 +467,12 @@ impl Reconciler {
 }
 
 /// Without a Node object of its name, no endpoint counts as local, so Services with traffic policy Local
+/// The cost of a sync by this thread, given its duration and the thread's CPU time before.
+fn sync_cost(took: Duration, cpu_before: Option<Duration>) -> SyncCost {
+    let cpu = cpu_time::of_this_thread().zip(cpu_before);
+    SyncCost { took, cpu: cpu.map_or(took, |(after, before)| after.saturating_sub(before)) }
+}
+
 /// drop their traffic here. A folder may have no Nodes at all.
 fn warn_of_missing_node(store: &Store, needs_node: bool) {
     let other = store.other_node();

@@ -4,6 +4,7 @@
 //! Works on the network namespace of the calling thread. Knows neither rulesets nor Services.
 
 pub mod bridges;
+pub mod cpu_time;
 pub mod descriptors;
 mod folder;
 pub mod host;

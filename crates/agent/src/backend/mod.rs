@@ -34,8 +34,8 @@ pub(crate) trait Backend: Send {
         usize::MAX
     }
 
-    /// The minimum time until the next sync after one that took this long.
-    fn rest_after(&self, _sync: Duration) -> Duration {
+    /// The minimum time until the next sync after one with this cost.
+    fn rest_after(&self, _sync: SyncCost) -> Duration {
         Duration::ZERO
     }
 
@@ -58,6 +58,16 @@ pub(crate) trait Backend: Send {
     fn service_cidrs_in_kernel(&mut self) -> Vec<IpNet> {
         Vec::new()
     }
+}
+
+/// What a sync cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SyncCost {
+    /// From its begin to its end.
+    pub(crate) took: Duration,
+    /// CPU time of the reconciler's thread, in which the kernel also commits to nf_tables. Other
+    /// threads and programs are not included.
+    pub(crate) cpu: Duration,
 }
 
 /// The result of a sync.

@@ -23,7 +23,8 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::{
-    Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
+    Backend, Stopwatch, SyncCost, SyncResult, WrittenOperations, changed_service, plan_of,
+    service_of,
 };
 use stale_clients::StaleClients;
 use suspects::Suspects;
@@ -493,8 +494,8 @@ impl<K: Kernel> Backend for Nftables<K> {
         MOST_CHANGES
     }
 
-    fn rest_after(&self, sync: Duration) -> Duration {
-        sync.saturating_mul(REST).min(LONGEST_REST)
+    fn rest_after(&self, sync: SyncCost) -> Duration {
+        sync.cpu.saturating_mul(REST).min(LONGEST_REST)
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
@@ -652,9 +653,10 @@ impl Kernel for NfTables {
 /// flood of changes raises the agent's memory from 83 to 102 MB; without this limit to 158 MB.
 const MOST_CHANGES: usize = 2000;
 
-/// A sync is followed by a rest of this many times its duration. So syncs take at most a tenth of a
+/// A sync is followed by a rest of this many times its CPU time. So syncs take at most a tenth of a
 /// processor's time, and a change that comes alone or in a row of a few hundred a second is written
-/// at once: its sync takes 0.1 ms.
+/// at once: its sync takes 0.1 ms. By the clock, a sync that had to wait 10 ms for a processor would
+/// delay the next change by 100 ms.
 const REST: u32 = 10;
 
 /// People feel a change that waits for longer.

@@ -28,7 +28,8 @@ use rulegen_os::sysctl;
 use rulegen_ruleset::iptables::Transaction;
 
 use super::{
-    Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
+    Backend, Stopwatch, SyncCost, SyncResult, WrittenOperations, changed_service, plan_of,
+    service_of,
 };
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
@@ -269,8 +270,9 @@ impl Backend for IptablesBackend {
         outcome(done, watch, &self.resync_trigger)
     }
 
-    fn rest_after(&self, sync: Duration) -> Duration {
-        if self.has_own_pace { Duration::ZERO } else { pace::rest_after(sync) }
+    fn rest_after(&self, sync: SyncCost) -> Duration {
+        // Most of its CPU time is that of the iptables programs.
+        if self.has_own_pace { Duration::ZERO } else { pace::rest_after(sync.took) }
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {

@@ -236,6 +236,18 @@ fn sync_of_changes_leaves_out_only_rejected_services() {
 }
 
 #[test]
+fn rest_depends_on_the_cpu_time_of_a_sync() {
+    let bench = Bench::new(0..0);
+    let milliseconds = Duration::from_millis;
+    let rest = |took, cpu| {
+        bench.backend.rest_after(SyncCost { took: milliseconds(took), cpu: milliseconds(cpu) })
+    };
+    // The machine is busy with something else.
+    assert_eq!(rest(50, 1), milliseconds(10));
+    assert_eq!(rest(50, 50), LONGEST_REST);
+}
+
+#[test]
 fn rejected_service_is_retried_later_and_when_it_changes() {
     let mut bench = Bench::new(0..50);
     bench.refuse(&[&[5], &[6]]);
