@@ -1,6 +1,6 @@
 //! The inputs of the reconciler.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rulegen_kernel::nftables;
 use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
@@ -24,8 +24,9 @@ pub(crate) enum ReconcilerInput {
     ServiceCidrsUnknown,
     /// Another problem with the input.
     Problem(Box<Problem>),
-    /// The trigger time of an EndpointSlice change, by the cluster's clock.
-    Triggered(std::time::SystemTime),
+    /// An object was changed, which something in the cluster triggered at this time, by the cluster's
+    /// clock.
+    Triggered(StoreEvent, SystemTime),
     /// Commits to the ruleset.
     Rules(Vec<nftables::Event>),
     /// Clients of session affinity that may be stale.

@@ -8,7 +8,6 @@
 //! A single thread, so that each input sees the outcome of those before it.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{
@@ -97,18 +96,17 @@ impl Reconciler {
             let due = self.scheduler.due().filter(|_| self.state.in_sync);
             let next = due.into_iter().chain(self.state.sync_log.due()).min();
             let received = match next {
-                Some(next) if next.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
+                Some(next) if next.elapsed() > IMPATIENCE => None,
                 Some(next) => inputs.recv_timeout(next.saturating_duration_since(Instant::now())),
-                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => Some(inputs.recv()),
             };
             match received {
-                Ok(TimedInput { input: ReconcilerInput::Stop, .. })
-                | Err(RecvTimeoutError::Disconnected) => {
+                Some(TimedInput { input: ReconcilerInput::Stop, .. }) => {
                     self.state.sync_log.write();
                     return self.backend.stop();
                 }
-                Ok(input) => self.take_in(input),
-                Err(RecvTimeoutError::Timeout) => {
+                Some(input) => self.take_in(input),
+                None => {
                     let now = Instant::now();
                     if due.is_some_and(|due| due <= now) {
                         self.sync();
@@ -139,10 +137,13 @@ impl Reconciler {
                 self.telemetry.source(what, trouble);
             }
             ReconcilerInput::ServiceCidrsUnknown => self.keep_service_cidrs(at),
-            ReconcilerInput::Triggered(time) if time >= self.started => {
-                self.state.pending.trigger(time)
+            ReconcilerInput::Triggered(event, time) => {
+                if time >= self.started {
+                    self.state.pending.trigger(time);
+                }
+                self.object(event, at);
             }
-            ReconcilerInput::Triggered(_) | ReconcilerInput::Stop => {}
+            ReconcilerInput::Stop => {}
             ReconcilerInput::Rules(events) => {
                 for drift in self.backend.on_ruleset_events(&events) {
                     self.drifted(&drift);
@@ -466,13 +467,13 @@ impl Reconciler {
     }
 }
 
-/// Without a Node object of its name, no endpoint counts as local, so Services with traffic policy Local
 /// The cost of a sync by this thread, given its duration and the thread's CPU time before.
 fn sync_cost(took: Duration, cpu_before: Option<Duration>) -> SyncCost {
     let cpu = cpu_time::of_this_thread().zip(cpu_before);
     SyncCost { took, cpu: cpu.map_or(took, |(after, before)| after.saturating_sub(before)) }
 }
 
+/// Without a Node object of its name, no endpoint counts as local, so Services with traffic policy Local
 /// drop their traffic here. A folder may have no Nodes at all.
 fn warn_of_missing_node(store: &Store, needs_node: bool) {
     let other = store.other_node();

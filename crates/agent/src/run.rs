@@ -64,14 +64,20 @@ pub fn run(options: Options) -> Result<()> {
     let variant = Arc::new(OnceLock::new());
     // Capabilities are per thread and inherited: this thread keeps more than those started later.
     let queue = EventQueue::new();
-    let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
+    let own_port = Arc::new(OnceLock::new());
+    let take_over = takeover::start(
+        &options,
+        Arc::clone(&variant),
+        Arc::clone(&own_port),
+        queue.events.clone(),
+    )?;
     give_up_privileges(&options);
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
     if let Inputs::Api(connection) = &inputs {
         telemetry.metrics.add_rest_client(&connection.metrics)?;
     }
     kube_proxy::watch(kube_proxy, telemetry.clone())?;
-    let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
+    let backend = open_backend(&options, &queue, variant, &own_port, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
@@ -250,6 +256,7 @@ fn open_backend(
     options: &Options,
     queue: &EventQueue,
     variant: Arc<OnceLock<Variant>>,
+    own_port: &OnceLock<u32>,
     metrics: &Arc<Metrics>,
 ) -> Result<Box<dyn Backend>> {
     match options.config.mode {
@@ -263,7 +270,8 @@ fn open_backend(
             });
             let (table, families) = (options.table.clone(), &options.families);
             let backend = Nftables::open(table, families, searches, record)?;
-            threads::watch_rules(&backend.tables(), backend.port(), queue.events.clone())?;
+            let port = *own_port.get_or_init(|| backend.port());
+            threads::watch_rules(&backend.tables(), port, queue.events.clone())?;
             let (clients, metrics_of_sets) = (queue.clients.clone(), Arc::clone(metrics));
             affinity::start(backend.tables(), to_search, clients, metrics_of_sets)?;
             if options.config.counts_connections {

@@ -30,13 +30,14 @@ pub use removal::{Cleaned, clean_iptables, delete_tables, find_tables, plan_clea
 /// Starts the cleanup thread. It waits until the returned function is called, once the agent's own
 /// rules are written, then removes leftovers and all rules of another mode that appear later. The
 /// thread keeps the capabilities that iptables-legacy needs. In iptables mode the variant in use
-/// must be set before the call.
+/// must be set before the call; in nftables mode, the port of the agent's commits.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub(crate) fn start(
     options: &Options,
     in_use: Arc<OnceLock<Variant>>,
+    own_port: Arc<OnceLock<u32>>,
     sink: Sink,
 ) -> Result<Box<dyn FnOnce() + Send>> {
     let (sender, receiver) = mpsc::channel();
@@ -47,7 +48,8 @@ pub(crate) fn start(
         // If the agent exits before its first sync, the old rules are the only ones and must stay.
         if receiver.recv().is_ok() {
             let leftovers = leftovers(mode, &table, in_use.get().copied());
-            Guard::new(mode, leftovers, lock_timeout, sink).run();
+            let own_port = own_port.get().copied();
+            Guard::new(mode, leftovers, lock_timeout, own_port, sink).run();
         }
     })?;
     Ok(Box::new(move || {

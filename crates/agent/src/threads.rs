@@ -30,7 +30,9 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
 pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], own_port: u32, sink: Sink) -> Result<()> {
     let tables = tables.to_vec();
     let open = move || Ok(Watcher::open(&tables, Watcher::ROOM)?.ignoring(own_port));
-    tell_events(open, |watcher| watcher.next(None), sink)
+    // The reconciler only counts its own commits.
+    let is_own = move |event: &Event| matches!(event, Event::Commit(commit) if commit.writer.port == own_port);
+    tell_events(open, |watcher| watcher.next(None), is_own, sink)
 }
 
 /// Sends each commit that may affect the iptables tables. Also sends an empty event list each
@@ -40,12 +42,13 @@ pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], own_port: u32, sink: Sink
 /// The event subscription failed.
 pub(crate) fn watch_iptables(variant: Variant, sink: Sink) -> Result<()> {
     let open = move || iptables::Watcher::open(variant, concerns);
-    tell_events(open, |watcher| watcher.next(Duration::from_secs(1)), sink)
+    tell_events(open, |watcher| watcher.next(Duration::from_secs(1)), |_| false, sink)
 }
 
 fn tell_events<W: Send + 'static>(
     open: impl Fn() -> Result<W, nftables::DataplaneError> + Send + 'static,
     next: impl Fn(&mut W) -> Result<Vec<Event>, nftables::DataplaneError> + Send + 'static,
+    is_for_later: impl Fn(&Event) -> bool + Send + 'static,
     sink: Sink,
 ) -> Result<()> {
     let mut watcher = open()?;
@@ -64,7 +67,13 @@ fn tell_events<W: Send + 'static>(
             };
             let events: Vec<Event> = events.into_iter().map(with_printable_name).collect();
             let weight = events.len();
-            let sent = match sink.try_send(ReconcilerInput::Rules(events), weight) {
+            let is_later = !events.is_empty() && events.iter().all(&is_for_later);
+            let input = ReconcilerInput::Rules(events);
+            let sent = match is_later {
+                true => sink.try_send_later(input, weight),
+                false => sink.try_send(input, weight),
+            };
+            let sent = match sent {
                 // The kernel does not wait. Events that do not fit are replaced by one `Lost`
                 // event.
                 Ok(false) => sink.send_blocking(ReconcilerInput::Rules(vec![Event::Lost]), 1),

@@ -61,10 +61,14 @@ impl<'a> EventForwarder<'a> {
         let (key, size) = (object.key, object.size);
         match object.object {
             Ok(mut object) => {
-                if let Some(time) = trigger_time(&mut object).filter(|_| is_news) {
-                    self.send(ReconcilerInput::Triggered(time), 1).await?;
-                }
-                self.send(ReconcilerInput::Object(StoreEvent::Put(Box::new(object))), size).await
+                let triggered = trigger_time(&mut object).filter(|_| is_news);
+                let put = StoreEvent::Put(Box::new(object));
+                // One input, because each wakes the reconciler.
+                let input = match triggered {
+                    Some(time) => ReconcilerInput::Triggered(put, time),
+                    None => ReconcilerInput::Object(put),
+                };
+                self.send(input, size).await
             }
             Err(problem) => {
                 self.send(ReconcilerInput::Unreadable(W::KIND, key, problem), size).await

@@ -48,6 +48,8 @@ pub(super) struct Guard {
     mode: ProxyMode,
     rulesets: Vec<GuardedRuleset>,
     lock_timeout: Duration,
+    /// The port of the agent's commits, if it can be told.
+    own_port: Option<u32>,
     sink: Sink,
     truce: Truce,
     /// The iptables-legacy tables at the last read that found nothing to remove.
@@ -74,6 +76,7 @@ impl Guard {
         mode: ProxyMode,
         leftovers: Vec<Leftovers>,
         lock_timeout: Duration,
+        own_port: Option<u32>,
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
@@ -87,7 +90,7 @@ impl Guard {
         };
         let rulesets = leftovers.into_iter().map(guarded).collect();
         let (truce, legacy, legacy_rests_until) = (Truce::default(), None, None);
-        Self { mode, rulesets, lock_timeout, sink, truce, legacy, legacy_rests_until }
+        Self { mode, rulesets, lock_timeout, own_port, sink, truce, legacy, legacy_rests_until }
     }
 
     /// Does not return.
@@ -118,10 +121,14 @@ impl Guard {
         let of_both =
             |name: Name| [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, name.clone()));
         let tables: Vec<(IpFamily, Name)> = tables.into_iter().flat_map(of_both).collect();
-        Watcher::open(&tables, Watcher::ROOM)
+        let watcher = Watcher::open(&tables, Watcher::ROOM)
             .inspect_err(|error| tracing::debug!(%error, "cannot watch for rules of other modes"))
-            .ok()
-            .map(|watcher| watcher.of_chains(leads_to_services))
+            .ok()?
+            .of_chains(leads_to_services);
+        Some(match self.own_port {
+            Some(port) => watcher.of_others(port),
+            None => watcher,
+        })
     }
 
     /// Waits until a check is due or an event arrives.
