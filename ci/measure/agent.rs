@@ -29,31 +29,63 @@ const FLOOD: Duration = Duration::from_secs(10);
 
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
-pub(crate) fn measure(text: &str, size: Size) -> Value {
-    let namespace = Namespace::new();
-    namespace.run("ip link set lo up");
-    let server =
-        namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
-    server.keep_lists();
-    let mut cluster: Value = serde_json::from_str(text).unwrap();
-    let items = cluster["items"].as_array_mut().unwrap();
-    let slices: Vec<Value> =
-        items.iter().filter(|item| item["kind"] == "EndpointSlice").cloned().collect();
-    server.apply_many(std::mem::take(items));
-    server.apply(json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
-        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"}]},
-    }));
-    fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
+/// A namespace with an API server that has a cluster.
+struct Bench {
+    namespace: Namespace,
+    server: ApiServer,
+    slices: Vec<Value>,
+    damager: Damager,
+}
 
-    let mut damager = Damager::new(&namespace, text);
-    // Not counted: the server encodes its lists.
-    let (agent, _) = start(&namespace, &[]);
+impl Bench {
+    fn new(text: &str) -> Self {
+        let namespace = Namespace::new();
+        namespace.run("ip link set lo up");
+        let server =
+            namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
+        server.keep_lists();
+        let mut cluster: Value = serde_json::from_str(text).unwrap();
+        let items = cluster["items"].as_array_mut().unwrap();
+        let slices: Vec<Value> =
+            items.iter().filter(|item| item["kind"] == "EndpointSlice").cloned().collect();
+        server.apply_many(std::mem::take(items));
+        server.apply(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"}]},
+        }));
+        fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
+        let damager = Damager::new(&namespace, text);
+        Self { namespace, server, slices, damager }
+    }
+
+    fn changes(&self, agent: &Child, watcher: &mut Watcher) -> Value {
+        churn::measure(&self.server, &self.slices, agent, watcher, self.damager.hairpins())
+    }
+
+    fn watcher(&self) -> Watcher {
+        self.namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap())
+    }
+}
+
+/// Changes only.
+pub(crate) fn measure_changes(text: &str) -> Value {
+    let bench = Bench::new(text);
+    let (agent, _) = start(&bench.namespace, &[]);
+    let changes = bench.changes(&agent, &mut bench.watcher());
     end(agent, Signal::SIGKILL);
-    damager.flush_ruleset();
-    let (agent, first_start) = start(&namespace, &[]);
-    let mut watcher = namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap());
-    let changes = churn::measure(&server, &slices, &agent, &mut watcher, damager.hairpins());
+    changes
+}
+
+pub(crate) fn measure(text: &str, size: Size) -> Value {
+    let mut bench = Bench::new(text);
+    // Not counted: the server encodes its lists.
+    let (agent, _) = start(&bench.namespace, &[]);
+    end(agent, Signal::SIGKILL);
+    bench.damager.flush_ruleset();
+    let (agent, first_start) = start(&bench.namespace, &[]);
+    let mut watcher = bench.watcher();
+    let changes = bench.changes(&agent, &mut watcher);
+    let Bench { namespace, server, slices, mut damager } = bench;
     let memory = ["VmRSS:", "VmHWM:"].map(|field| kilobytes(&agent, field) / 1024.0);
     let pages = PAGES.map(|(name, path)| (name.to_owned(), json!(page(&namespace, path) * 1e3)));
     let memory_after_pages = kilobytes(&agent, "VmRSS:") / 1024.0;
@@ -295,7 +327,7 @@ fn flood(server: &ApiServer, mut slices: Vec<Value>, agent: &Child) -> f64 {
     let begun = Instant::now();
     for round in 0.. {
         for slice in &mut slices {
-            slice["endpoints"][0]["addresses"][0] = json!(format!("10.201.{}.1", round % 250));
+            slice["endpoints"][0]["addresses"][0] = json!(format!("10.220.{}.1", round % 250));
         }
         slices.chunks(1000).for_each(|some| server.apply_many(some.to_vec()));
         if begun.elapsed() > FLOOD {

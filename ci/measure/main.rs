@@ -42,8 +42,16 @@ use cluster::{Size, cluster};
 
 const ROUNDS: usize = 9;
 
-const PARTS: [&str; 7] =
-    ["iptables", "nftables", "agent", "iptables-agent", "encodings", "packets", "limits"];
+const PARTS: [&str; 8] = [
+    "iptables",
+    "nftables",
+    "agent",
+    "changes",
+    "iptables-agent",
+    "encodings",
+    "packets",
+    "limits",
+];
 
 fn main() {
     let options: Vec<String> =
@@ -91,6 +99,10 @@ fn main() {
         if wants("agent") {
             row["agent"] = agent::measure(&text, size);
         }
+        // Otherwise they are in the part `agent`.
+        if options.iter().any(|option| option == "changes") {
+            row["changes"] = agent::measure_changes(&text);
+        }
         if wants("iptables-agent") && services <= 10_000 {
             row["iptables-agent"] = iptables_agent::measure(&text, &file, size);
         }
@@ -123,6 +135,7 @@ fn main() {
     if wants("agent") {
         agent::print(&rows);
     }
+    churn::print(&rows);
     if wants("iptables-agent") {
         iptables_agent::print(&rows);
     }
