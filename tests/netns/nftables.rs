@@ -214,6 +214,36 @@ fn drift_repair_removes_only_the_foreign_rule() {
     }
 }
 
+#[test]
+fn watcher_receives_no_changes_of_a_port_that_it_ignores() {
+    let namespace = Namespace::new("ports");
+    let tables = [(IpFamily::Ipv4, Name::from("rulegen"))];
+    let mut own = namespace.inside(|| NfTables::open().unwrap());
+    let open = || namespace.inside(|| Watcher::open(&tables, Watcher::ROOM).unwrap());
+    let (mut all, mut ignoring, mut of_others) =
+        (open(), open().ignoring(own.port()), open().of_others(own.port()));
+    namespace.run("nft add table ip rulegen");
+    assert_eq!(own.delete(&tables).unwrap().len(), 1);
+    namespace.run("nft add table ip rulegen");
+    // Whether each commit is an own one, and its number of changes.
+    let commits = |watcher: &mut Watcher| {
+        let mut commits = Vec::new();
+        loop {
+            let events = watcher.next(Some(Duration::from_millis(10))).unwrap();
+            if events.is_empty() {
+                return commits;
+            }
+            commits.extend(events.into_iter().map(|event| match event {
+                Event::Commit(commit) => (commit.writer.port == own.port(), commit.changes.len()),
+                Event::Lost => panic!("events were lost"),
+            }));
+        }
+    };
+    assert_eq!(commits(&mut all), [(false, 1), (true, 1), (false, 1)]);
+    assert_eq!(commits(&mut ignoring), [(false, 1), (true, 0), (false, 1)]);
+    assert_eq!(commits(&mut of_others), [(false, 1), (false, 1)]);
+}
+
 /// The next commit that changed our tables.
 fn next_change(watcher: &mut Watcher) -> Commit {
     let deadline = Instant::now() + Duration::from_secs(10);
