@@ -1,6 +1,8 @@
-// Attaches an eBPF program that drops all packets to an interface, until standard input ends.
-// Usage: bpf xdp|tcx-ingress|tcx-egress INTERFACE
+// Attaches an eBPF program that drops all packets to an interface, or that refuses connect(2) to a
+// cgroup, until standard input ends.
+// Usage: bpf xdp|tcx-ingress|tcx-egress INTERFACE, or bpf connect4 CGROUP
 
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -18,19 +20,21 @@ int main(int argc, char **argv)
 	// Numbers that older headers lack: BPF_TCX_INGRESS and BPF_TCX_EGRESS.
 	int at = argc != 3 ? -1 : !strcmp(argv[1], "xdp") ? BPF_XDP
 		: !strcmp(argv[1], "tcx-ingress") ? 46
-		: !strcmp(argv[1], "tcx-egress") ? 47 : -1;
+		: !strcmp(argv[1], "tcx-egress") ? 47
+		: !strcmp(argv[1], "connect4") ? BPF_CGROUP_INET4_CONNECT : -1;
 	if (at < 0) {
-		fprintf(stderr, "usage: bpf xdp|tcx-ingress|tcx-egress INTERFACE\n");
+		fprintf(stderr, "usage: bpf xdp|tcx-ingress|tcx-egress|connect4 PLACE\n");
 		return 2;
 	}
-	int is_xdp = at == BPF_XDP;
-	// r0 = XDP_DROP or TC_ACT_SHOT; exit
+	int is_xdp = at == BPF_XDP, is_cgroup = at == BPF_CGROUP_INET4_CONNECT;
+	// r0 = XDP_DROP, TC_ACT_SHOT, or 0 (EPERM); exit
 	struct bpf_insn code[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = is_xdp ? XDP_DROP : 2 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = is_xdp ? XDP_DROP : is_cgroup ? 0 : 2 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	union bpf_attr load = {
-		.prog_type = is_xdp ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SCHED_CLS,
+		.prog_type = is_xdp ? BPF_PROG_TYPE_XDP
+			: is_cgroup ? BPF_PROG_TYPE_CGROUP_SOCK_ADDR : BPF_PROG_TYPE_SCHED_CLS,
 		.insn_cnt = 2,
 		.insns = (unsigned long)code,
 		.license = (unsigned long)"GPL",
@@ -43,7 +47,7 @@ int main(int argc, char **argv)
 	}
 	union bpf_attr link = { .link_create = {
 		.prog_fd = program,
-		.target_ifindex = if_nametoindex(argv[2]),
+		.target_fd = is_cgroup ? open(argv[2], O_RDONLY | O_DIRECTORY) : if_nametoindex(argv[2]),
 		.attach_type = at,
 		// XDP_FLAGS_SKB_MODE
 		.flags = is_xdp ? 2 : 0,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{NODE, config, objects};
 use crate::common::{has_all_rounds, root, rounds, stderr, stdout};
 use crate::namespace::Namespace;
-use crate::other_rules::{BRIDGED_SERVICE, other_rules};
+use crate::other_rules::{BRIDGED_SERVICE, OtherRules, other_rules};
 use crate::running_agent::eventually;
 use crate::topology::{ELSEWHERE_IPS, From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask, ask_within, serve};
@@ -117,9 +117,8 @@ fn check_with_other_rules(lab: &Topology, mode: &str) {
                             false => Packet::new(&objects, from, &to, is_udp),
                         };
                         packet.map_or(Ok(()), |packet| {
-                            let live = others.live_flags(packet.from);
                             let seen = &mut seen.borrow_mut();
-                            check_certain(lab, &files, &packet, live, &doctor, seen)
+                            check_certain(lab, &files, &packet, &others, &doctor, seen)
                         })
                     });
                 others.remove(&lab.node);
@@ -204,13 +203,16 @@ fn check_certain(
     lab: &Topology,
     files: &Files,
     packet: &Packet,
-    live: &str,
+    others: &OtherRules,
     doctor: &Diagnosis,
     seen: &mut Seen,
 ) -> Result<(), TestCaseError> {
-    let explained = explained(lab, files, packet, live);
+    let explained = explained(lab, files, packet, others.live_flags(packet.from));
     doctor.check(packet, &explained)?;
     let ends_of = explained["ends"].as_array().unwrap();
+    for code in ends_of.iter().filter_map(|end| end["cause"]["code"].as_str()) {
+        prop_assert!(others.causes().contains(&code), "{packet:?}: {code}\n{explained:#}");
+    }
     let is_certain = ends_of.iter().all(|end| end["conditions"].is_null());
     let count = match (is_certain, ends_of.iter().any(|end| !end["cause"].is_null())) {
         (false, _) => &mut seen.conditional,
@@ -399,7 +401,8 @@ fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Valu
         From::Pod => "--interface cali1",
         From::BridgedPod => "--interface cni0",
         From::PodElsewhere => "--interface eth1",
-        From::Node | From::Outside | From::OutsideInRange => "--interface eth0",
+        From::Node => "",
+        From::Outside | From::OutsideInRange => "--interface eth0",
     };
     let proto = match packet.proto {
         Proto::Tcp => "tcp",
@@ -548,6 +551,10 @@ fn explain_live_reports_drift_as_cause() {
     of("nftables", "apply");
     node.run("nft add table inet other; nft add chain inet other f '{ type filter hook forward priority 0; policy drop; }'");
     node.run("nft insert rule ip rulegen filter-forward ip ttl 1 drop");
+    node.run(
+        "sysctl -qw net.ipv4.ip_forward=1; ip link add pods type veth peer name pod; \
+         ip link set pods up; ip link set pod up; ip route add 10.244.0.0/16 dev pods",
+    );
     let text = explain("nftables", from_pod);
     let (_, not_followed) =
         text.split_once("Not understood").expect("no rules that are not understood");
@@ -578,6 +585,9 @@ fn explain_live_judges_other_tables() {
         "sysctl -qw net.ipv4.ip_forward=1; \
          ip addr add 192.168.1.10/24 dev lo; ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
          ip route add 10.244.0.0/16 dev pods; \
+         for ip in 10.244.1.5 10.244.2.6 10.244.3.7 10.96.0.10; do \
+             ip neigh add $ip dev pods lladdr 02:00:00:00:00:01 nud permanent; \
+         done; \
          nft add table inet firewalld; \
          nft add chain inet firewalld f '{ type filter hook forward priority 10; policy drop; }'; \
          nft add chain inet firewalld i '{ type filter hook input priority 10; policy drop; }'",
@@ -618,7 +628,8 @@ fn explain_live_judges_other_tables() {
             assert_eq!(end["outcome"], "endpoint", "{mode}: {end:#}");
             assert_eq!(end["conditions"][0]["code"], "other-table", "{mode}: {end:#}");
             let chain = &end["conditions"][0]["chains"][0];
-            assert_eq!(chain, "f (filter priority 10 at forward: limit drop)", "{mode}");
+            let rule = "limit rate 1/second drop";
+            assert_eq!(*chain, format!("f (filter priority 10 at forward: {rule})"), "{mode}");
         }
         let text = explain("");
         assert!(text.contains("unless table inet firewalld drops it: f ("), "{text}");
@@ -638,7 +649,8 @@ fn explain_live_judges_other_tables() {
             (&"passes".into(), &"not-tracked".into())
         );
         let text = explain("");
-        assert!(text.contains("always  goes on unchanged"), "{text}");
+        let line = "always  goes on unchanged to 10.96.0.10:80/tcp through pods";
+        assert!(text.contains(line), "{text}");
         node.run(
             "ip route del 10.96.0.0/16; iptables-nft -t raw -F; nft flush chain inet firewalld f",
         );
@@ -734,7 +746,7 @@ fn explain_hairpin_of_ipv6_by_setting_of_bridge_matches_packets() {
 }
 
 /// A Service at `10.96.9.9:80` with one endpoint, and one at `10.96.9.8:80` without any.
-fn one_endpoint(lab: &Topology, endpoint: &str) -> String {
+pub(crate) fn one_endpoint(lab: &Topology, endpoint: &str) -> String {
     let service = |name: &str, ip: &str| {
         json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name},
             "spec": {"clusterIP": ip, "ports": [{"port": 80, "targetPort": POD_PORT}]}})
@@ -749,7 +761,7 @@ fn one_endpoint(lab: &Topology, endpoint: &str) -> String {
 }
 
 /// The outcome of the only end of a packet, the code of its cause, and those of its conditions.
-fn only_end(lab: &Topology, flags: &str, packet: &str) -> (String, Value, Vec<String>) {
+pub(crate) fn only_end(lab: &Topology, flags: &str, packet: &str) -> (String, Value, Vec<String>) {
     let output = lab.node.rulegen(&format!("explain --live {flags} {packet} -o json"));
     assert!(output.status.success(), "{}", stderr(&output));
     let explained: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -760,10 +772,10 @@ fn only_end(lab: &Topology, flags: &str, packet: &str) -> (String, Value, Vec<St
 }
 
 /// Runs a program that attaches an eBPF program, as long as it lives.
-struct AttachedProgram(std::process::Child);
+pub(crate) struct AttachedProgram(std::process::Child);
 
 impl AttachedProgram {
-    fn new(node: &Namespace, program: &str, arguments: [&str; 2]) -> Self {
+    pub(crate) fn new(node: &Namespace, program: &str, arguments: [&str; 2]) -> Self {
         let mut child = std::process::Command::new("ip")
             .args(["netns", "exec", &node.name, program])
             .args(arguments)
@@ -787,7 +799,7 @@ impl Drop for AttachedProgram {
 }
 
 /// Applies the rules of a file. Returns the flags with which explain reads the same.
-fn apply(lab: &Topology, file: &str, mode: &str) -> String {
+pub(crate) fn apply(lab: &Topology, file: &str, mode: &str) -> String {
     let flags = format!(
         "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
     );
@@ -958,7 +970,11 @@ fn explain_hairpin_of_two_pods_behind_one_bridge_port_matches_packets() {
         lab.node.run("ip link set veth4 type bridge_slave fdb_flush; ip neigh flush dev cni0");
         assert_eq!(
             end(),
-            ("endpoint".to_owned(), Value::Null, vec!["hairpin-off".to_owned()]),
+            (
+                "endpoint".to_owned(),
+                Value::Null,
+                vec!["hairpin-off".to_owned(), "no-neighbour".to_owned()]
+            ),
             "{mode}"
         );
         lab.node.rulegen("cleanup");

@@ -115,7 +115,7 @@ fn explain_live_input_interface_is_unknown_without_single_route() {
          ip -6 route add 2001:db8:2::/64 nexthop via fd00:50::fe nexthop via fd00:30::fe",
     );
     let to = ["10.96.0.10:80", "[fd00:96::10]:80"].map(|to| to.parse::<SocketAddr>().unwrap());
-    for source in ["203.0.113.9", "192.0.2.9", "2001:db8:2::9", "fe80::9"] {
+    for source in ["203.0.113.9", "192.0.2.9", "2001:db8:2::9"] {
         let source: IpAddr = source.parse().unwrap();
         let explained = explained(&lab, source, to[usize::from(source.is_ipv6())]);
         assert_eq!(explained["packet"]["sender"], "unknownInterface", "{source}");
@@ -123,6 +123,13 @@ fn explain_live_input_interface_is_unknown_without_single_route() {
             assert_eq!(end["outcome"], "endpoint", "{source}: {end:#}");
             assert_eq!(end["conditions"][0]["code"], "unknown-interface", "{source}: {end:#}");
         }
+    }
+    // No interface forwards packets of a link-local address.
+    let link_local = explained(&lab, "fe80::9".parse().unwrap(), to[1]);
+    assert_eq!(link_local["packet"]["sender"], "unknownInterface");
+    for end in link_local["ends"].as_array().unwrap() {
+        assert_eq!(end["outcome"], "unreachable", "{end:#}");
+        assert_eq!(end["cause"]["code"], "no-route", "{end:#}");
     }
     let same = sender(&lab, "192.0.3.9".parse().unwrap(), to[0]);
     assert_eq!(same, json!({"interface": "eth0"}), "both next hops are behind eth0");

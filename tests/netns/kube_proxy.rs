@@ -287,6 +287,10 @@ fn explain_live_gives_reasons_from_kube_proxy_table() {
         let service = explanation["frontend"]["service"].as_str().unwrap_or_default();
         assert_eq!(service, frontend, "{from} to {to}");
     }
+    node.run(
+        "ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
+         ip route add 10.244.0.0/16 dev pods",
+    );
     let text = stdout(&node.rulegen("explain --live --from 10.244.1.6 --to default/three"));
     for part in
         ["1 in 3  10.244.1.5:8080", "kube-proxy services: the Service is found", "vmap { … }"]

@@ -35,6 +35,7 @@ mod conntrack;
 mod descriptors;
 mod doctor;
 mod explain;
+mod explain_host;
 mod explain_interface;
 mod faults;
 mod firewalls;

@@ -318,6 +318,21 @@ impl OtherRules {
         }
     }
 
+    /// The codes of causes that stop packets.
+    pub(crate) fn causes(&self) -> Vec<&'static str> {
+        let of_host = match self.host {
+            HostFault::ReversePath => Some("reverse-path"),
+            HostFault::ForwardingOff => Some("forwarding-off"),
+            HostFault::EndpointUnreachable
+            | HostFault::ServicesUnreachable
+            | HostFault::None
+            | HostFault::TcFilter
+            | HostFault::Multipath => None,
+        };
+        let always = ["refused-by-others", "not-tracked", "hairpin-off", "no-route"];
+        always.into_iter().chain(of_host).collect()
+    }
+
     pub(crate) fn has_bridged_endpoint(&self) -> bool {
         self.hairpin.is_some()
     }
@@ -477,7 +492,7 @@ impl HostFault {
                 "ip route add unreachable 10.96.0.0/16; ip -6 route add unreachable fd00:96::/64"
             }
             Self::ReversePath => {
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=1; ip route add 198.18.0.0/15 via 10.0.9.2"
+                "sysctl -qw net.ipv4.conf.all.rp_filter=1; ip route add 198.18.0.0/15 via 10.0.9.2"
             }
             Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=0",
             Self::TcFilter => {
@@ -500,7 +515,7 @@ impl HostFault {
                 "ip route del unreachable 10.96.0.0/16; ip -6 route del unreachable fd00:96::/64"
             }
             Self::ReversePath => {
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del 198.18.0.0/15"
+                "sysctl -qw net.ipv4.conf.all.rp_filter=0; ip route del 198.18.0.0/15"
             }
             Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=1",
             Self::TcFilter => "tc qdisc del dev eth0 clsact",

@@ -324,7 +324,7 @@ fn explain_errors_name_missing_or_invalid_arguments() {
         (
             &["--from", "10.244.9.9", "--to", "10.96.0.99:80/icmp", "-f", good],
             2,
-            "tcp, udp or sctp",
+            "ICMP has no ports: use 10.96.0.99/icmp",
         ),
         (&["--from", "10.244.9.9", "--to", "default/none", "-f", good], 1, "default/none"),
     ];

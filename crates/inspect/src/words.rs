@@ -8,7 +8,7 @@ use rulegen_model::{Availability, NotChosen, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
-use crate::explain::network::{PathObstacle, RouteFailure};
+use crate::explain::network::{PathObstacle, RouteFailure, RouteInput};
 use crate::explain::no_address::{NoPort, ServiceState};
 use crate::explain::outcome::Outcome;
 
@@ -97,7 +97,7 @@ pub fn refusal_outcome(refusal: Refusal) -> &'static str {
 pub fn outcome(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Endpoint { .. } => None,
-        Outcome::Passes { masqueraded: true } => Some("goes on unchanged, masqueraded"),
+        Outcome::Passes { masqueraded: true } => Some("goes on, masqueraded"),
         Outcome::Passes { masqueraded: false } => Some("goes on unchanged"),
         Outcome::Rejected => Some(REJECTED),
         Outcome::Dropped => Some(DROPPED),
@@ -238,6 +238,8 @@ pub(crate) enum TableEffect {
     Changes,
     /// Excludes it from connection tracking.
     DoesNotTrack,
+    /// Is not understood.
+    Unknown,
 }
 
 impl TableEffect {
@@ -247,6 +249,7 @@ impl TableEffect {
             Self::Rejects => "rejects",
             Self::Changes => "changes",
             Self::DoesNotTrack => "does not track",
+            Self::Unknown => "does something that is not understood with",
         }
     }
 }
@@ -292,6 +295,9 @@ pub(crate) fn obstacle(obstacle: &PathObstacle, packet: &str) -> (Code, String) 
         PathObstacle::NoCarrier(interface) => {
             (Code::NoCarrier, format!("interface {interface} has no carrier"))
         }
+        PathObstacle::InterfaceDown(interface) => {
+            (Code::InterfaceDown, format!("interface {interface} is down"))
+        }
         PathObstacle::Tunnel(interface) => (
             Code::Tunnel,
             format!("the packet into which tunnel {interface} puts {packet} is stopped"),
@@ -314,11 +320,33 @@ pub(crate) fn obstacle(obstacle: &PathObstacle, packet: &str) -> (Code, String) 
         ),
         PathObstacle::NoNeighbour { ip, interface } => (
             Code::NoNeighbour,
-            format!("{ip} on {interface} still cannot be found (failed neighbour entry)"),
+            format!("{ip} does not answer on {interface} (it has no valid neighbour entry)"),
+        ),
+        PathObstacle::UnknownRoute(to) => (
+            Code::HostNetwork,
+            format!("the route to {to}, which the kernel did not show, does not deliver {packet}"),
         ),
         PathObstacle::Ipsec => {
             (Code::Ipsec, format!("an IPsec policy drops or encrypts {packet} (ip xfrm policy)"))
         }
+        PathObstacle::Ipvs => {
+            (Code::Ipvs, format!("IPVS, which has services, takes {packet} over (ipvsadm -L -n)"))
+        }
+        PathObstacle::UnreadIpvs => {
+            (Code::Ipvs, format!("IPVS takes {packet} over (/proc/net/ip_vs cannot be read)"))
+        }
+        PathObstacle::SocketPrograms => (
+            Code::SocketPrograms,
+            "an eBPF program changes or refuses it in the socket of a process on this node \
+             (bpftool cgroup tree)"
+                .to_owned(),
+        ),
+        PathObstacle::UnreadSocketPrograms => (
+            Code::SocketPrograms,
+            "an eBPF program changes or refuses it in the socket of a process on this node (the \
+             programs of the root cgroup cannot be read)"
+                .to_owned(),
+        ),
         PathObstacle::FullTable { count, max } => (
             Code::ConntrackFull,
             format!("the conntrack table is full: it has {count} of at most {max} entries"),
@@ -326,6 +354,17 @@ pub(crate) fn obstacle(obstacle: &PathObstacle, packet: &str) -> (Code, String) 
         PathObstacle::ErrorRate(setting) => {
             (Code::IcmpRateLimit, format!("the rate limit of ICMP errors is reached ({setting})"))
         }
+    }
+}
+
+/// A remark about some of the endpoints.
+pub(crate) fn of_endpoints(endpoints: &[String], text: &str) -> String {
+    const SHOWN: usize = 3;
+    let names = endpoints.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match endpoints.len().saturating_sub(SHOWN) {
+        0 => format!("{names}: {text}"),
+        1 => format!("{names} and 1 other: {text}"),
+        others => format!("{names} and {others} others: {text}"),
     }
 }
 
@@ -347,13 +386,35 @@ pub(crate) fn no_way_back(client: IpAddr) -> String {
     format!("the error does not reach {client}: this node has no route back to it")
 }
 
-/// The condition if the kernel has no route back to the source.
-pub(crate) const UNKNOWN_INTERFACE: &str = "the host's routes or rp_filter stop it (this node has no \
-    single route back to its source, so its input interface is not known: give --interface)";
+/// The condition of a reply that does not take the way of the packet.
+pub(crate) fn asymmetric_route(client: IpAddr, interface: &str, back: &[String]) -> String {
+    format!(
+        "the reply gets lost: it leaves to {client} through {}, and the packet came in through \
+         {interface} (asymmetric routing)",
+        some(back)
+    )
+}
+
+/// The condition of a reply that has no route.
+pub(crate) fn no_reply(client: IpAddr) -> String {
+    format!("the reply gets lost: this node does not route it to {client}")
+}
+
+/// The condition if the kernel has no single route back to the source.
+pub(crate) const UNKNOWN_INTERFACE: &str = "rp_filter, routes or filters of its input interface stop it \
+    (this node has no single route back to its source, so that interface is not known: give --interface)";
 
 /// The condition if pods are detected by their interfaces, and the packet's is not known.
 pub(crate) fn interface_of_pods(pods: &str) -> String {
     format!("it comes in through {pods}, as packets of local pods do (if so, give --interface)")
+}
+
+/// The condition if rules ask for these input interfaces, and the packet's is not known.
+pub(crate) fn interface_of_rules(names: &[String]) -> String {
+    format!(
+        "it comes in through {}, for which there are rules (if so, give --interface)",
+        some(names)
+    )
 }
 
 /// A rule or policy of another table refuses the packet.
@@ -373,9 +434,13 @@ pub(crate) fn not_tracked(table: &str, hit: &str) -> String {
 pub(crate) fn not_routed(
     failure: &RouteFailure,
     to: IpAddr,
-    in_interface: Option<&str>,
+    input: RouteInput<'_>,
 ) -> (Code, String) {
-    let interface = in_interface.unwrap_or_default();
+    let interface = match input {
+        RouteInput::Interface(name) => name,
+        RouteInput::UnknownInterface => "any interface",
+        RouteInput::Host => "lo",
+    };
     match failure {
         RouteFailure::NoRoute(error) => {
             (Code::NoRoute, format!("this node has no route to {to} ({error})"))
@@ -447,6 +512,11 @@ pub(crate) fn without_port(no_port: NoPort) -> (Code, &'static str) {
              is not translated",
         ),
     }
+}
+
+/// Packets of a port come in through its bridge or bond.
+pub fn port_of(port: &str, master: &str) -> String {
+    format!("{port} belongs to {master}: its packets come in through {master}")
 }
 
 /// Why a Service's name has no address of a family.
@@ -568,16 +638,24 @@ pub enum Code {
     TcFilter,
     /// A queueing discipline that shapes traffic may drop the packet.
     Qdisc,
-    /// The output interface has no carrier.
+    /// The input or output interface has no carrier.
     NoCarrier,
+    /// The input or output interface is down.
+    InterfaceDown,
     /// The packet is put into another one, which is not followed.
     Tunnel,
     /// An interface belongs to a VRF or a switch, which is not followed.
     MasterDevice,
     /// The route has several next hops.
     Multipath,
-    /// The next hop did not answer lately.
+    /// The next hop or the destination did not answer yet, or not lately.
     NoNeighbour,
+    /// The reply leaves through another interface than the one that the packet came in through.
+    AsymmetricRoute,
+    /// IPVS may take over the packet.
+    Ipvs,
+    /// An eBPF program at sockets may change or refuse the packet.
+    SocketPrograms,
     /// An IPsec policy may drop or encrypt the packet.
     Ipsec,
     /// The conntrack table is full, or nearly so.
@@ -586,6 +664,8 @@ pub enum Code {
     IcmpRateLimit,
     /// The input interface is not known.
     UnknownInterface,
+    /// The named input interface is a port of a bridge or bond, which packets come in through.
+    PortOfMaster,
     /// Nothing is known about the host, which may change the end.
     UnknownHost,
     /// The Service has several ports, and none was named.
@@ -662,14 +742,19 @@ impl Code {
             Code::TcFilter => "tc-filter",
             Code::Qdisc => "qdisc",
             Code::NoCarrier => "no-carrier",
+            Code::InterfaceDown => "interface-down",
             Code::Tunnel => "tunnel",
             Code::MasterDevice => "master-device",
             Code::Multipath => "multipath",
             Code::NoNeighbour => "no-neighbour",
+            Code::AsymmetricRoute => "asymmetric-route",
+            Code::Ipvs => "ipvs",
+            Code::SocketPrograms => "socket-programs",
             Code::Ipsec => "ipsec",
             Code::ConntrackFull => "conntrack-full",
             Code::IcmpRateLimit => "icmp-rate-limit",
             Code::UnknownInterface => "unknown-interface",
+            Code::PortOfMaster => "port-of-master",
             Code::UnknownHost => "unknown-host",
             Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",

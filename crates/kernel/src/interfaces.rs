@@ -26,8 +26,13 @@ pub struct Link {
     pub kind: String,
     /// Whether an XDP program is attached.
     pub has_xdp: bool,
+    /// Whether it is up (`IFF_UP`). One that is down neither sends nor receives.
+    pub is_up: bool,
     /// Whether it has a carrier. An interface without one sends nothing.
     pub has_carrier: bool,
+    /// Whether neighbours are searched with ARP or neighbour discovery before packets are sent to
+    /// them.
+    pub searches_neighbours: bool,
     /// The bridge, bond or VRF that it belongs to.
     pub master: Option<String>,
 }
@@ -181,6 +186,12 @@ fn link(message: &RouteMessage<'_>) -> Option<Link> {
     const CARRIER: u16 = 33;
     const XDP: u16 = 43;
     const XDP_ATTACHED: u16 = 2;
+    // Offset of ifi_flags in struct ifinfomsg, and IFF_* of linux/if.h.
+    const FLAGS: usize = HEADER + 8;
+    const UP: u32 = 0x01;
+    const LOOPBACK: u32 = 0x08;
+    const POINT_TO_POINT: u32 = 0x10;
+    const NO_ARP: u32 = 0x80;
     if message.kind == ERROR {
         return None;
     }
@@ -190,7 +201,10 @@ fn link(message: &RouteMessage<'_>) -> Option<Link> {
         let index = u32::from_ne_bytes(index.try_into().ok()?);
         Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
     };
+    let flags = message.bytes.get(FLAGS..FLAGS + 4)?.try_into().ok().map(u32::from_ne_bytes)?;
     Some(Link {
+        is_up: flags & UP != 0,
+        searches_neighbours: flags & (LOOPBACK | POINT_TO_POINT | NO_ARP) == 0,
         kind: nested(INFO, INFO_KIND).map(attribute::string).unwrap_or_default(),
         has_xdp: nested(XDP, XDP_ATTACHED).is_some_and(|attached| attached != [0]),
         has_carrier: find(CARRIER) != Some(&[0]),

@@ -4,6 +4,7 @@
 
 pub mod addresses;
 mod bpf;
+pub mod cgroup;
 pub mod conntrack;
 pub mod interfaces;
 pub mod ipsec;

@@ -56,6 +56,9 @@ pub struct OutRoute {
     pub multipath: Vec<String>,
     /// Whether the route puts packets into others (lightweight tunnels such as seg6 and MPLS).
     pub encapsulates: bool,
+    /// Whether the entry of the routing table is known. If not, there may be several next hops, and
+    /// the route may encapsulate.
+    pub has_entry: bool,
 }
 
 /// Why the kernel does not route a packet.
@@ -64,7 +67,8 @@ pub enum RouteError {
     /// The reverse-path filter drops it (EXDEV).
     ReversePath,
     /// Its source or destination is not allowed there, or a route of type blackhole drops it
-    /// (EINVAL).
+    /// (EINVAL). Also the reverse-path filter of a kernel that does not tell them apart, such as
+    /// Linux 6.18.
     Invalid,
     /// There is no route, one of type unreachable or prohibit, or the input interface does not
     /// forward. Holds the system's text.
@@ -89,8 +93,9 @@ impl From<Errno> for RouteError {
 /// A neighbour: a host or pod that is reached directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Whether it did not answer the last attempts to find it.
-    pub is_failed: bool,
+    /// Whether its hardware address is known, or not needed (`NUD_VALID`). If not, it did not answer
+    /// yet, or not lately.
+    pub is_valid: bool,
     /// Its hardware address.
     pub mac: Option<[u8; 6]>,
 }
@@ -104,6 +109,10 @@ pub struct RuleSelectors {
     pub to_port: bool,
     /// The user of the sending process.
     pub user: bool,
+    /// The input interface, or its VRF.
+    pub in_interface: bool,
+    /// The source address.
+    pub source: bool,
     /// The source port, the type of service, the flow label, or a tunnel's ID.
     pub others: bool,
 }
@@ -148,7 +157,10 @@ impl Routes {
         if let Route::Out(out) = &mut route {
             let entry = route_request(query, index, Answer::Entry);
             let whole = |message: &RouteMessage<'_>| out_of_entry(message, out.clone());
-            *out = self.socket.ask(GET_ROUTE, &entry, whole)?;
+            // The decision holds without the entry.
+            if let Ok(whole) = self.socket.ask(GET_ROUTE, &entry, whole) {
+                *out = whole;
+            }
         }
         Ok(Some(route))
     }
@@ -183,6 +195,8 @@ impl RuleSelectors {
             mark: self.mark || other.mark,
             to_port: self.to_port || other.to_port,
             user: self.user || other.user,
+            in_interface: self.in_interface || other.in_interface,
+            source: self.source || other.source,
             others: self.others || other.others,
         }
     }
@@ -270,8 +284,8 @@ fn neighbour_request(interface: u32, ip: IpAddr) -> Vec<u8> {
 /// struct ndmsg with NDA_LLADDR, and NUD_* of linux/neighbour.h. An entry that does not exist is
 /// an error.
 fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
-    const INCOMPLETE: u16 = 0x01;
-    const FAILED: u16 = 0x20;
+    /// REACHABLE, STALE, DELAY, PROBE, NOARP and PERMANENT.
+    const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
     const HARDWARE_ADDRESS: u16 = 2;
     /// Offset of ndm_state.
     const STATE: usize = HEADER + 8;
@@ -281,7 +295,7 @@ fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
     let state = message.bytes.get(STATE..STATE + 2)?.try_into().ok()?;
     let mac = attribute::find_behind(message.bytes, HEADER + BODY, HARDWARE_ADDRESS);
     Some(Neighbour {
-        is_failed: u16::from_ne_bytes(state) & (INCOMPLETE | FAILED) != 0,
+        is_valid: u16::from_ne_bytes(state) & VALID != 0,
         mac: mac.and_then(|mac| mac.try_into().ok()),
     })
 }
@@ -289,10 +303,14 @@ fn decode_neighbour(message: &RouteMessage<'_>) -> Option<Neighbour> {
 /// A rule of a dump.
 fn selectors(message: &RouteMessage<'_>) -> RuleSelectors {
     // FRA_* of linux/fib_rules.h.
+    const SOURCE: u16 = 2;
+    const IN_INTERFACE: u16 = 3;
     const MARK: u16 = 10;
     const TUNNEL: u16 = 12;
     /// A rule for the mark 0 has only a mask.
     const MASK: u16 = 16;
+    /// The table of the interface's VRF.
+    const VRF: u16 = 19;
     const USERS: u16 = 20;
     const PROTOCOL: u16 = 22;
     const FROM_PORTS: u16 = 23;
@@ -314,6 +332,8 @@ fn selectors(message: &RouteMessage<'_>) -> RuleSelectors {
         mark: has(&[MARK, MASK]),
         to_port: has(&[PROTOCOL, TO_PORTS]),
         user: has(&[USERS]),
+        in_interface: has(&[IN_INTERFACE, VRF]),
+        source: has(&[SOURCE]),
         others: has_tos || has(&[TUNNEL, FROM_PORTS, DSCP, FLOW_LABEL]),
     }
 }
@@ -333,6 +353,7 @@ fn decode(message: &RouteMessage<'_>) -> Option<Route> {
             gateway: gateway(bytes),
             multipath: Vec::new(),
             encapsulates: false,
+            has_entry: false,
         }),
         2 => Route::Local,
         3..=5 => Route::Several,
@@ -380,7 +401,7 @@ fn out_of_entry(message: &RouteMessage<'_>, out: OutRoute) -> OutRoute {
         }
         None => Vec::new(),
     };
-    OutRoute { multipath, encapsulates: find(ENCAPSULATION).is_some(), ..out }
+    OutRoute { multipath, encapsulates: find(ENCAPSULATION).is_some(), has_entry: true, ..out }
 }
 
 /// The indexes of the interfaces in an array of struct rtnexthop, each with attributes.
@@ -396,8 +417,12 @@ fn next_hops(array: &[u8]) -> impl Iterator<Item = [u8; 4]> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+
     use super::*;
-    use crate::rtnetlink::{DONE, DUMP, INTERRUPTED, REQUEST, answers, next};
+    use crate::rtnetlink::{DONE, DUMP, REQUEST, answers, next};
 
     #[test]
     fn route_of_loopback_is_local() {
@@ -431,6 +456,46 @@ mod tests {
     fn dumped(bytes: &[u8]) -> io::Result<Option<RuleSelectors>> {
         let (message, _) = next(bytes).unwrap();
         Ok((!message.end_of_dump()?).then(|| selectors(&message)))
+    }
+
+    #[test]
+    fn route_decision_holds_without_entry_of_routing_table() {
+        let loopback = 1_u32.to_ne_bytes();
+        let output = [&8_u16.to_ne_bytes()[..], &4_u16.to_ne_bytes(), &loopback].concat();
+        let body = [vec![0; 7], vec![1], vec![0; 4], output].concat();
+        let (kernel, socket) = RouteSocket::pair();
+        send(kernel.as_raw_fd(), &message(24, 0, 1, &body), MsgFlags::empty()).unwrap();
+        shutdown(kernel.as_raw_fd(), Shutdown::Write).unwrap();
+        let (from, to) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let query = RouteRequest { from, to, in_interface: None, to_port: None, mark: 0 };
+        let Ok(Some(Route::Out(out))) = (Routes { socket }).lookup(&query) else {
+            panic!("no decision")
+        };
+        assert_eq!((&*out.interface, out.has_entry), ("lo", false));
+    }
+
+    #[test]
+    fn neighbour_without_known_hardware_address_is_not_valid() {
+        // NUD_* of linux/neighbour.h.
+        for (state, is_valid) in [
+            (0x00_u16, false),
+            (0x01, false),
+            (0x02, true),
+            (0x04, true),
+            (0x08, true),
+            (0x10, true),
+            (0x20, false),
+            (0x40, true),
+            (0x80, true),
+        ] {
+            let body = [&[0; 8][..], &state.to_ne_bytes(), &[0; 2]].concat();
+            let bytes = message(28, 0, 7, &body);
+            let (message, _) = next(&bytes).unwrap();
+            let neighbour = decode_neighbour(&message).unwrap();
+            assert_eq!(neighbour, Neighbour { is_valid, mac: None }, "{state:#x}");
+        }
+        let bytes = error(ERROR, Errno::ENOENT);
+        assert_eq!(decode_neighbour(&next(&bytes).unwrap().0), None);
     }
 
     #[test]
@@ -477,6 +542,9 @@ mod tests {
         let all = RuleSelectors::default();
         for (kind, wanted) in [
             (1, all),
+            (2, RuleSelectors { source: true, ..all }),
+            (3, RuleSelectors { in_interface: true, ..all }),
+            (19, RuleSelectors { in_interface: true, ..all }),
             (10, RuleSelectors { mark: true, ..all }),
             (20, RuleSelectors { user: true, ..all }),
             (23, RuleSelectors { others: true, ..all }),
@@ -487,8 +555,6 @@ mod tests {
         let mut with_tos = vec![0; BODY];
         with_tos[3] = 0x10;
         assert_eq!(read(2, &with_tos).unwrap(), Some(RuleSelectors { others: true, ..all }));
-        let rule = rule(10);
-        assert_eq!(read(INTERRUPTED, &rule).unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 // NLM_F_* and NLMSG_* of linux/netlink.h.
 pub(crate) const REQUEST: u16 = 1;
 pub(crate) const DUMP: u16 = 0x300;
-pub(crate) const INTERRUPTED: u16 = 0x10;
+const INTERRUPTED: u16 = 0x10;
 pub(crate) const ERROR: u16 = 2;
 pub(crate) const DONE: u16 = 3;
 
@@ -66,13 +66,17 @@ impl RouteSocket {
     ) -> io::Result<()> {
         self.request(kind, REQUEST | DUMP, body)?;
         let mut buffer = vec![0; 1 << 16];
+        let mut is_interrupted = false;
         loop {
             let received = self.receive(&mut buffer)?;
             for message in answers(received, self.sequence) {
-                if message.end_of_dump()? {
-                    return Ok(());
+                // The dump goes on, and the kernel refuses another one before its end.
+                is_interrupted |= message.is_interrupted();
+                match message.end_of_dump()? {
+                    true if is_interrupted => return Err(io::ErrorKind::Interrupted.into()),
+                    true => return Ok(()),
+                    false => each(&message),
                 }
-                each(&message);
             }
         }
     }
@@ -102,6 +106,9 @@ impl RouteSocket {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let length = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(buffer.get(..length).unwrap_or_default())
     }
 }
@@ -150,16 +157,56 @@ impl RouteMessage<'_> {
         (code != 0).then(|| Errno::from_raw(code.saturating_neg()))
     }
 
+    /// Whether the content changed during the dump.
+    fn is_interrupted(&self) -> bool {
+        self.flags & INTERRUPTED != 0
+    }
+
     /// Whether this message ends a dump.
     pub(crate) fn end_of_dump(&self) -> io::Result<bool> {
-        if self.flags & INTERRUPTED != 0 {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
         match (self.kind, self.errno()) {
             // A kernel without the feature, or without it for this family.
             (ERROR | DONE, None | Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => Ok(true),
             (ERROR | DONE, Some(errno)) => Err(errno.into()),
             _ => Ok(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::socketpair;
+
+    use super::*;
+
+    impl RouteSocket {
+        /// A socket of which the test is the kernel.
+        pub(crate) fn pair() -> (OwnedFd, Self) {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let (kernel, socket) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+            (kernel, Self { socket, sequence: 0 })
+        }
+    }
+
+    fn message(kind: u16, flags: u16) -> Vec<u8> {
+        let (length, sequence) = (HEADER as u32 + 4, 1_u32);
+        let words = [&kind.to_ne_bytes()[..], &flags.to_ne_bytes(), &sequence.to_ne_bytes()];
+        [&length.to_ne_bytes()[..], &words.concat(), &[0; 8]].concat()
+    }
+
+    /// The rest of an interrupted dump would be mistaken for an answer, or refuse the next one.
+    #[test]
+    fn interrupted_dump_is_read_to_its_end() {
+        let (kernel, mut socket) = RouteSocket::pair();
+        for answer in [message(32, 0), message(32, INTERRUPTED), message(32, 0), message(DONE, 0)] {
+            send(kernel.as_raw_fd(), &answer, MsgFlags::empty()).unwrap();
+        }
+        let mut seen = 0;
+        let dumped = socket.dump(34, &[0; 12], |_| seen += 1);
+        assert_eq!(dumped.unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert_eq!(seen, 3);
+        let left = recv(socket.socket.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT);
+        assert_eq!(left, Err(Errno::EAGAIN), "nothing is left to read");
     }
 }

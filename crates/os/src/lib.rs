@@ -8,6 +8,7 @@ pub mod cpu_time;
 pub mod descriptors;
 mod folder;
 pub mod host;
+pub mod ipvs;
 pub mod memory;
 pub mod namespace_lock;
 pub mod netstat;

@@ -101,6 +101,9 @@ impl Packets<'_> {
                     Err(error) => return Err(error.to_string()),
                 }
             }
+            Destination::Pod(pod) => self.pod_port(pod, family)?.ok_or_else(|| {
+                format!("the input has no {} address of pod {pod}", family.api_name())
+            })?,
             Destination::Service(service) => {
                 let state = || service_state(service, self.objects, &self.node_rules.snapshot);
                 match resolve(service, family, self.cluster_ips(family), state) {

@@ -74,6 +74,7 @@ impl ExplainPage {
 
     fn label(&self, of: &Remark) -> &'static str {
         match of.about {
+            RemarkSubject::Input => "Input",
             RemarkSubject::Policy => "Policy",
             RemarkSubject::Choice => "Choice",
             RemarkSubject::Source => "Source",

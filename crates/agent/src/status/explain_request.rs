@@ -59,6 +59,9 @@ fn resolved(
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
         Destination::WithoutPort(ip, _) => return Ok(Destination::stand_in(*ip)),
         Destination::Service(service) | Destination::Ping(service) => service,
+        Destination::Pod(pod) => {
+            return Err(format!("{pod} is a pod: give its IP address and port"));
+        }
     };
     let key = ObjectKey::new(&service.namespace, &service.name);
     let ports = store.service(&key);

@@ -782,7 +782,8 @@ fn explain_page_shows_frontend_outcomes_and_errors() {
     for (query, error) in [
         ("from=x&to=10.96.0.10:80", "is not an IP address"),
         ("from=10.0.0.1&to=", "invalid IP:PORT"),
-        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "(use tcp, udp or sctp)"),
+        ("from=10.0.0.1&to=10.96.0.10:80/gre", "(use tcp, udp or sctp)"),
+        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "ICMP has no ports: use 10.96.0.10/icmp"),
         ("from=10.0.0.1&to=shop/none", "does not exist"),
         ("from=fd00::1&to=10.96.0.10:80", "different IP families"),
         ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP, only one of the other"),

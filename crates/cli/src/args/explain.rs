@@ -42,7 +42,8 @@ pub(crate) struct ExplainArgs {
 
     /// Destination of the packet: IP:PORT (IPv6 in brackets), with /udp or /sctp if not
     /// TCP; NAMESPACE/NAME of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
-    /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod; or an IP or a name with /icmp
+    /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod, also as POD.NAME.NAMESPACE.svc:PORT with
+    /// the NAME of its headless Service; or an IP or a name with /icmp
     #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
@@ -51,7 +52,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "FAMILY")]
     pub(crate) ip_family: Option<FamilyChoice>,
 
-    /// Input interface of the packet. Default: with --live, the interface of the kernel's route back
+    /// Input interface of the packet; a port of a bridge or bond stands for the bridge or bond. Default: with --live, the interface of the kernel's route back
     /// to the source; else that of local pods, if --detect-local-mode names it, and unknown otherwise
     #[arg(long, value_name = "NAME", value_parser = super::shared::interface)]
     pub(crate) interface: Option<String>,
@@ -109,6 +110,7 @@ impl SenderArgument {
                 |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
             !name.is_empty() && name.bytes().all(is_part)
         };
+        let text = text.to_ascii_lowercase();
         match text.split_once('/') {
             Some((namespace, name)) if is_name(namespace) && is_name(name) => {
                 Ok(Self::Pod(namespace.to_owned(), name.to_owned()))

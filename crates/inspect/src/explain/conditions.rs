@@ -101,7 +101,8 @@ fn effect(kind: FirewallChainKind, hit: &Hit) -> TableEffect {
         (Effect::Refuses(RefusalKind::Reject), _) => TableEffect::Rejects,
         // What is not understood in a chain of type nat most likely translates, as kube-proxy's maps.
         (Effect::Refuses(RefusalKind::Unknown), FirewallChainKind::Nat) => TableEffect::Changes,
-        (Effect::Refuses(RefusalKind::Drop | RefusalKind::Unknown), _) => TableEffect::Drops,
+        (Effect::Refuses(RefusalKind::Drop), _) => TableEffect::Drops,
+        (Effect::Refuses(RefusalKind::Unknown), _) => TableEffect::Unknown,
         (Effect::Untracks, _) => TableEffect::DoesNotTrack,
         (Effect::Translates, _) => TableEffect::Changes,
     }

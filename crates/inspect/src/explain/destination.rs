@@ -21,6 +21,8 @@ pub enum Destination {
     WithoutPort(IpAddr, NoPort),
     /// ICMP to the cluster IP of a Service. If there is no such Service, to a pod.
     Ping(ServiceRef),
+    /// A pod by its name behind a headless Service.
+    Pod(ServiceRef),
 }
 
 impl Destination {
@@ -37,7 +39,7 @@ impl Destination {
     /// Why the packet has no port, if so.
     pub fn no_port(&self) -> Option<NoPort> {
         match self {
-            Self::Address(..) | Self::Service(_) => None,
+            Self::Address(..) | Self::Service(_) | Self::Pod(_) => None,
             Self::WithoutPort(_, no_port) => Some(*no_port),
             Self::Ping(_) => Some(NoPort::Icmp),
         }
@@ -64,15 +66,17 @@ enum UnresolvedReason {
 
 impl Destination {
     /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, `NAMESPACE/NAME[:PORT][/PROTOCOL]`, the DNS name
-    /// of a Service in place of `NAMESPACE/NAME`, `IP` or `IP/icmp`, or `NAMESPACE/NAME/icmp`.
+    /// of a Service or of a pod in place of `NAMESPACE/NAME`, `IP` or `IP/icmp`, or
+    /// `NAMESPACE/NAME/icmp`. Names are read without regard to case, as DNS does.
     ///
     /// # Errors
     /// Describes what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (first, second) = text.split_once('/').unwrap_or((text, "tcp"));
-        if let Ok(address) = first.parse() {
+        if let Ok(address) = first.parse::<SocketAddr>() {
             return match Protocol::from_name(&second.to_lowercase()) {
                 Some(protocol) => Ok(Self::Address(address, protocol)),
+                None if is_icmp(second) => Err(icmp_with_port(&address.ip().to_string(), second)),
                 None => Err(format!("unknown protocol {second:?} (use tcp, udp or sctp)")),
             };
         }
@@ -81,12 +85,20 @@ impl Destination {
         }
         // A wrong address is no namespace.
         let is_namespace = !first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let text = &*text.to_ascii_lowercase();
+        if let Some(pod) = of_pod_name(text) {
+            return Ok(Self::Pod(pod));
+        }
         let named = |text: &str| of_dns_name(text).or_else(|| text.parse().ok());
         let pinged = text.rsplit_once('/').filter(|(_, protocol)| is_icmp(protocol));
         let pinged = pinged.and_then(|(name, _)| named(name));
         let is_bare = |service: &ServiceRef| service.port.is_none() && service.protocol.is_none();
-        if let Some(service) = pinged.filter(is_bare).filter(|_| is_namespace) {
-            return Ok(Self::Ping(service));
+        match pinged.filter(|_| is_namespace) {
+            Some(service) if is_bare(&service) => return Ok(Self::Ping(service)),
+            Some(ServiceRef { namespace, name, port: Some(_), .. }) => {
+                return Err(icmp_with_port(&format!("{namespace}/{name}"), "icmp"));
+            }
+            _ => {}
         }
         named(text).filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
             format!(
@@ -94,6 +106,10 @@ impl Destination {
             )
         })
     }
+}
+
+fn icmp_with_port(to: &str, protocol: &str) -> String {
+    format!("ICMP has no ports: use {to}/{protocol}")
 }
 
 fn without_port(text: &str) -> Option<Destination> {
@@ -115,12 +131,23 @@ fn is_icmp(protocol: &str) -> bool {
 /// Reads `NAME.NAMESPACE.svc`, with or without the cluster's domain (`cluster.local`), then as the
 /// other form.
 fn of_dns_name(text: &str) -> Option<ServiceRef> {
-    let end = text.find([':', '/']).unwrap_or(text.len());
-    let (host, rest) = text.split_at(end);
-    let mut labels = host.trim_end_matches('.').split('.');
-    let (name, namespace) = (labels.next()?, labels.next()?);
-    labels.next().filter(|label| *label == "svc")?;
+    let (labels, rest) = labels(text);
+    let [name, namespace, "svc", ..] = *labels else { return None };
     format!("{namespace}/{name}{rest}").parse().ok()
+}
+
+/// Reads `HOSTNAME.NAME.NAMESPACE.svc`, the name of a pod of a headless Service. The host name of a
+/// StatefulSet's pod is its name.
+fn of_pod_name(text: &str) -> Option<ServiceRef> {
+    let (labels, rest) = labels(text);
+    let [pod, _, namespace, "svc", ..] = *labels else { return None };
+    format!("{namespace}/{pod}{rest}").parse().ok()
+}
+
+/// The labels of a DNS name, and the port and protocol behind it.
+fn labels(text: &str) -> (Vec<&str>, &str) {
+    let (host, rest) = text.split_at(text.find([':', '/']).unwrap_or(text.len()));
+    (host.trim_end_matches('.').split('.').collect(), rest)
 }
 
 /// The cluster IP, port and protocol of a Service's name. `cluster_ips` are those of all Services
@@ -286,7 +313,23 @@ mod tests {
         ] {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
-        assert!(Destination::parse("10.96.0.1:80/icmp").unwrap_err().contains("tcp, udp or sctp"));
+        assert!(Destination::parse("10.96.0.1:80/gre").unwrap_err().contains("tcp, udp or sctp"));
+        for (text, instead) in [
+            ("10.96.0.1:80/icmp", "10.96.0.1/icmp"),
+            ("default/web:80/icmp", "default/web/icmp"),
+            ("web.default.svc:80/icmp", "default/web/icmp"),
+        ] {
+            let error = Destination::parse(text).unwrap_err();
+            assert_eq!(error, format!("ICMP has no ports: use {instead}"));
+        }
+        for text in ["WEB.Default.svc:HTTP", "Default/Web:http"] {
+            let service = "default/web:http".parse().map(Destination::Service).unwrap();
+            assert_eq!(Destination::parse(text), Ok(service), "{text}");
+        }
+        for text in ["echo-0.db.shop.svc:80", "Echo-0.db.shop.SVC.cluster.local:80"] {
+            let pod = "shop/echo-0:80".parse().map(Destination::Pod).unwrap();
+            assert_eq!(Destination::parse(text), Ok(pod), "{text}");
+        }
     }
 
     #[test]

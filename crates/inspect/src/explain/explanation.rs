@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_compiler::PodTraffic;
+use rulegen_compiler::{Plan, PodTraffic};
 use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
 use rulegen_ruleset::RefusedAt;
@@ -82,17 +82,27 @@ impl Explanation {
         }
     }
 
-    /// Adds a condition to all ends if local pods are detected by their interfaces, and that of the
+    /// Adds a condition to all ends for each input interface that rules ask for, if that of the
     /// packet is not known.
-    pub(super) fn on_unknown_interface(&mut self, pods: Option<&PodTraffic>) {
-        let interfaces = match pods {
-            Some(PodTraffic::Through(bridge)) => bridge.clone(),
-            Some(PodTraffic::ThroughPrefix(start)) => format!("{start}*"),
-            Some(PodTraffic::From(_)) | None => return,
+    pub(super) fn depends_on_interface(
+        &mut self,
+        interfaces: &BTreeSet<String>,
+        plan: Option<&Plan>,
+    ) {
+        let of_pods = match plan.and_then(|plan| plan.pod_traffic.as_ref()) {
+            Some(PodTraffic::Through(bridge)) => Some(bridge.clone()),
+            Some(PodTraffic::ThroughPrefix(start)) => Some(format!("{start}*")),
+            Some(PodTraffic::From(_)) | None => None,
         };
-        let text = words::interface_of_pods(&interfaces);
-        for end in &mut self.ends {
-            end.conditions.push(EndCondition::new(Code::UnknownInterface, &*text));
+        let (of_pods, others): (Vec<&String>, Vec<&String>) =
+            interfaces.iter().partition(|name| of_pods.as_ref() == Some(name));
+        let of_pods = of_pods.into_iter().map(|name| words::interface_of_pods(name));
+        let others: Vec<String> = others.into_iter().cloned().collect();
+        let others = (!others.is_empty()).then(|| words::interface_of_rules(&others));
+        for text in of_pods.chain(others) {
+            for end in &mut self.ends {
+                end.conditions.push(EndCondition::new(Code::UnknownInterface, &*text));
+            }
         }
     }
 
@@ -113,7 +123,7 @@ impl Explanation {
         }
         let unknown: Vec<EndCondition> = self.unknown.iter().map(unknown_rule).collect();
         for end in &mut self.ends {
-            let Judged { outcome, cause, mut conditions } =
+            let Judged { outcome, cause, mut conditions, interface } =
                 judge.end(end.outcome, &end.refused_at, &tracking);
             conditions.extend(unknown.iter().cloned());
             // Which interface it is decides in the followed rules too.
@@ -121,6 +131,7 @@ impl Explanation {
             conditions.extend(earlier.filter(|of| of.code == Code::UnknownInterface));
             (end.outcome, end.conditions) = (outcome, conditions);
             end.cause = cause.or(end.cause.take());
+            end.interface = interface;
         }
     }
 
@@ -136,6 +147,7 @@ impl Explanation {
             cause: Some(cause),
             conditions: Vec::new(),
             rules: Vec::new(),
+            interface: None,
             refused_at: BTreeSet::new(),
         }];
     }
@@ -243,6 +255,9 @@ pub struct End {
     /// What is not certain and may lead to another end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<EndCondition>,
+    /// The interface through which the packet leaves, if that is known; `lo` if it is for this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// The rules that lead to this end, between those that it passes in all cases.
     pub rules: Vec<PassedRule>,
     /// Where the followed rules reject or drop the packet, if they do.

@@ -17,7 +17,7 @@ use rulegen_ruleset::firewall::{
 use super::cause::Cause;
 use super::conditions::{Conditions, EndCondition};
 use super::network::{
-    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
 };
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
@@ -50,6 +50,8 @@ pub(super) struct Judged {
     pub(super) outcome: Outcome,
     pub(super) cause: Option<Cause>,
     pub(super) conditions: Vec<EndCondition>,
+    /// The interface through which it leaves, if that is known.
+    pub(super) interface: Option<String>,
 }
 
 /// Whether connection tracking sees the packet.
@@ -120,7 +122,8 @@ impl Judge<'_> {
             let by_others = cause.is_some() || at.is_some_and(|at| at.by_others);
             way.error_message(connection, by_others);
         }
-        Judged { outcome, cause, conditions: way.conditions.all() }
+        let interface = way.leaves_by.filter(|_| cause.is_none() && at.is_none());
+        Judged { outcome, cause, conditions: way.conditions.all(), interface }
     }
 
     fn first_hook(&self) -> NetfilterHook {
@@ -159,7 +162,7 @@ impl Judged {
         }
         match is_same {
             true => Self { conditions, ..self },
-            false => Self { outcome, cause: None, conditions },
+            false => Self { outcome, cause: None, conditions, interface: None },
         }
     }
 }
@@ -194,6 +197,10 @@ struct Way<'a> {
     /// The mark, unless a rule may have set it.
     mark: Cell<Option<u32>>,
     conditions: Conditions,
+    /// The interface of its last route.
+    leaves_by: Option<String>,
+    /// What it meets on its last route, if it leaves.
+    on_route: Vec<PathObstacle>,
 }
 
 impl<'a> Way<'a> {
@@ -219,6 +226,8 @@ impl<'a> Way<'a> {
             is_tracked,
             mark: Cell::new(Some(0)),
             conditions: Conditions::default(),
+            leaves_by: None,
+            on_route: Vec::new(),
         }
     }
 
@@ -227,6 +236,7 @@ impl<'a> Way<'a> {
         if self.is_tracked && self.outcome != Outcome::Dropped {
             self.meet(&Place::ConnectionTracking, PACKET);
         }
+        self.meet(&Place::Host, PACKET);
         match self.judge.packet.sender.clone() {
             Sender::Interface(interface) => self.follow_received(Some(&interface)),
             Sender::UnknownInterface => self.follow_received(None),
@@ -235,16 +245,18 @@ impl<'a> Way<'a> {
     }
 
     fn follow_received(&mut self, interface: Option<&str>) -> Result<(), Left> {
-        if let Some(interface) = interface {
-            self.meet(&Place::In(interface), PACKET);
+        match interface {
+            Some(interface) => self.enter(interface)?,
+            None => self.enter_somewhere(),
         }
         self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
-        let route = match interface {
-            Some(_) => self.route(self.to, interface)?,
-            None => self.route_from_unknown_interface(),
-        };
+        let input = interface.map_or(RouteInput::UnknownInterface, RouteInput::Interface);
+        let route = self.route(self.to, input)?;
+        if let Some(interface) = interface {
+            self.reply(interface, &route);
+        }
         match route {
             RouteFact::Local => {
                 self.pass(NetfilterHook::Input, |way, _| way.translated(interface, Some("")))
@@ -274,7 +286,7 @@ impl<'a> Way<'a> {
     }
 
     fn follow_sent(&mut self) -> Result<(), Left> {
-        let first = self.route(self.judge.packet.to, None)?;
+        let first = self.route(self.judge.packet.to, RouteInput::Host)?;
         let out = out_interface(&first);
         self.pass(NetfilterHook::Output, |way, priority| PartialPacket {
             in_interface: Some(String::new()),
@@ -282,7 +294,7 @@ impl<'a> Way<'a> {
             ..way.original(priority, Some(""))
         })?;
         self.marked();
-        let then = if self.is_translated { self.route(self.to, None)? } else { first };
+        let then = if self.is_translated { self.route(self.to, RouteInput::Host)? } else { first };
         let out = out_interface(&then);
         self.pass(NetfilterHook::Postrouting, |way, priority| {
             way.leaving(priority, out.as_deref())
@@ -305,10 +317,36 @@ impl<'a> Way<'a> {
         self.pass(NetfilterHook::Input, looped)
     }
 
+    /// The packet comes in through an interface.
+    fn enter(&mut self, interface: &str) -> Result<(), Left> {
+        self.meet_or_stop(&Place::In(interface))
+    }
+
+    /// The packet comes in through an interface that is not known.
+    fn enter_somewhere(&mut self) {
+        let text = words::UNKNOWN_INTERFACE;
+        self.conditions.add(EndCondition::new(Code::UnknownInterface, text));
+    }
+
     /// The packet leaves through an interface.
     fn leave(&mut self, interface: &str) -> Result<(), Left> {
-        let obstacles = self.judge.network.obstacles(&Place::Out(interface));
-        if let Some(off) = obstacles.iter().find(|of| matches!(of, PathObstacle::NoCarrier(_))) {
+        self.meet_or_stop(&Place::Out(interface))?;
+        self.take_route();
+        Ok(())
+    }
+
+    fn take_route(&mut self) {
+        let obstacles = std::mem::take(&mut self.on_route);
+        self.add_obstacles(&obstacles, PACKET);
+    }
+
+    /// An interface that is off stops the packet. Anything else that it meets is a condition.
+    fn meet_or_stop(&mut self, place: &Place<'_>) -> Result<(), Left> {
+        let obstacles = self.judge.network.obstacles(place);
+        let is_off = |of: &&PathObstacle| {
+            matches!(of, PathObstacle::NoCarrier(_) | PathObstacle::InterfaceDown(_))
+        };
+        if let Some(off) = obstacles.iter().find(is_off) {
             let (code, text) = words::obstacle(off, PACKET);
             return Err(Left::Stopped(self.stop(Outcome::Dropped, code, text, None)));
         }
@@ -316,11 +354,43 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
+    /// The reply of an endpoint passes the conntrack entry again on its way to the client. Other
+    /// hosts may not expect it on another way than that of the packet.
+    fn reply(&mut self, interface: &str, route: &RouteFact) {
+        let input = match route {
+            RouteFact::Out(out) => RouteInput::Interface(out),
+            RouteFact::Local => RouteInput::Host,
+            RouteFact::OneOf(_) | RouteFact::Failed(_) | RouteFact::Unknown => return,
+        };
+        let is_forwarded = matches!(self.outcome, Outcome::Endpoint { .. });
+        if !is_forwarded {
+            return;
+        }
+        let client = self.judge.packet.from;
+        let query =
+            RouteQuery { from: self.to.ip(), to: client, to_port: None, input, mark: Some(0) };
+        let (code, text) = match self.judge.network.route(&query) {
+            RouteFact::Out(back) if back == interface => return,
+            RouteFact::Out(back) => {
+                (Code::AsymmetricRoute, words::asymmetric_route(client, interface, &[back]))
+            }
+            RouteFact::OneOf(back) => {
+                (Code::AsymmetricRoute, words::asymmetric_route(client, interface, &back))
+            }
+            RouteFact::Failed(_) | RouteFact::Local => {
+                (Code::AsymmetricRoute, words::no_reply(client))
+            }
+            RouteFact::Unknown => (Code::HostNetwork, words::HOST_NETWORK.to_owned()),
+        };
+        self.conditions.add(EndCondition::new(code, text));
+    }
+
     /// The packet leaves through one of several interfaces.
     fn leave_by_one(&mut self, interfaces: &[String]) {
         for interface in interfaces {
             self.meet(&Place::Out(interface), PACKET);
         }
+        self.take_route();
     }
 
     /// Makes what the packet, or the error about it, meets at a place a condition.
@@ -343,8 +413,8 @@ impl<'a> Way<'a> {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let query =
-            RouteQuery { from: any, to: client, to_port: None, in_interface: None, mark: Some(0) };
+        let input = RouteInput::Host;
+        let query = RouteQuery { from: any, to: client, to_port: None, input, mark: Some(0) };
         match self.judge.network.route(&query) {
             RouteFact::Out(out) => {
                 self.meet(&Place::Route(&query), ERROR);
@@ -394,8 +464,10 @@ impl<'a> Way<'a> {
             // Chains of type nat do not see ICMP errors.
             for base in self.judge.at(hook).filter(|base| base.kind != FirewallChainKind::Nat) {
                 let judgement = self.judged(base, packet);
-                let is_stopped =
-                    |effect| matches!(effect, TableEffect::Drops | TableEffect::Rejects);
+                let is_stopped = |effect| {
+                    use TableEffect::{Drops, Rejects, Unknown};
+                    matches!(effect, Drops | Rejects | Unknown)
+                };
                 self.conditions.add_chain(base, &judgement, is_stopped);
             }
         }
@@ -458,7 +530,7 @@ impl<'a> Way<'a> {
             TableEffect::DoesNotTrack => false,
             TableEffect::Drops => outcome != Outcome::Dropped,
             TableEffect::Rejects => outcome != Outcome::Rejected,
-            TableEffect::Changes => true,
+            TableEffect::Changes | TableEffect::Unknown => true,
         }
     }
 
@@ -507,17 +579,18 @@ impl<'a> Way<'a> {
         Stop { outcome, cause, connection: Connection::Unknown }
     }
 
-    fn route(&mut self, to: SocketAddr, in_interface: Option<&str>) -> Result<RouteFact, Left> {
+    fn route(&mut self, to: SocketAddr, input: RouteInput<'_>) -> Result<RouteFact, Left> {
         let packet = self.judge.packet;
         let has_port = packet.no_port.is_none();
         let query = RouteQuery {
             from: packet.from,
             to: to.ip(),
             to_port: has_port.then(|| (packet.protocol, to.port())),
-            in_interface,
+            input,
             mark: self.mark.get(),
         };
         let fact = self.judge.network.route(&query);
+        self.leaves_by = out_interface(&fact);
         match &fact {
             RouteFact::Failed(failure) => {
                 let outcome = match failure {
@@ -525,34 +598,29 @@ impl<'a> Way<'a> {
                         Outcome::Unreachable
                     }
                     // The process gets an error.
-                    RouteFailure::Martian if in_interface.is_none() => Outcome::Unreachable,
+                    RouteFailure::Martian if input == RouteInput::Host => Outcome::Unreachable,
                     _ => Outcome::Dropped,
                 };
-                let (code, text) = words::not_routed(failure, to.ip(), in_interface);
+                let (code, text) = words::not_routed(failure, to.ip(), input);
                 let mut stop = self.stop(outcome, code, text, None);
                 // A packet of this host is routed before an endpoint is chosen.
                 stop.cause.endpoint = stop.cause.endpoint.filter(|endpoint| *endpoint == to);
                 Err(Left::Stopped(stop))
             }
             RouteFact::Unknown => {
-                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
+                // The condition about an unknown interface says it.
+                if input != RouteInput::UnknownInterface {
+                    self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
+                }
                 Ok(fact)
             }
             RouteFact::Out(_) | RouteFact::OneOf(_) => {
                 // A packet of this host is routed again when it is translated.
-                if to == self.to {
-                    self.meet(&Place::Route(&query), PACKET);
-                }
+                self.on_route = self.judge.network.obstacles(&Place::Route(&query));
                 Ok(fact)
             }
             RouteFact::Local => Ok(fact),
         }
-    }
-
-    fn route_from_unknown_interface(&mut self) -> RouteFact {
-        let text = words::UNKNOWN_INTERFACE;
-        self.conditions.add(EndCondition::new(Code::UnknownInterface, text));
-        RouteFact::Unknown
     }
 
     fn hairpin(&mut self, bridge: &str) -> Result<(), Left> {

@@ -29,9 +29,9 @@ mod tests;
 
 use std::net::IpAddr;
 
+use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset, TracedHost};
 use rulegen_ruleset::nftables::{self, Table};
-use rulegen_ruleset::{Origin, Packet};
 
 pub use cause::Cause;
 pub use cluster::service_state;
@@ -39,7 +39,7 @@ pub use conditions::EndCondition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
 pub use network::{
-    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
 };
 pub use no_address::{NoPort, ServiceState};
 pub use origin::{is_pod_of_node, origin_by_input};
@@ -72,7 +72,9 @@ pub fn by_ruleset_on(
     let trace = iptables::trace_on(ruleset, host, packet);
     let unknown = trace.unknown.iter().map(path::rule_of_iptables).collect();
     let ways = PacketPath::of_iptables(trace.branches, packet.protocol);
-    explained(packet, host.local, ways, unknown, plan)
+    let mut explanation = explained(packet, host.local, ways, unknown, plan);
+    explanation.depends_on_interface(&trace.interfaces, plan);
+    explanation
 }
 
 /// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are
@@ -85,7 +87,9 @@ pub fn by_table(
 ) -> Explanation {
     let trace = nftables::trace(table, local, packet);
     let ways = PacketPath::of_nftables(trace.branches, table, packet.protocol);
-    explained(packet, local, ways, Vec::new(), plan)
+    let mut explanation = explained(packet, local, ways, Vec::new(), plan);
+    explanation.depends_on_interface(&trace.interfaces, plan);
+    explanation
 }
 
 fn explained(
@@ -101,12 +105,8 @@ fn explained(
     let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
     let remarks = known.all();
     let (rules, ends, behind) = path::parted(ways);
-    let is_interface_unknown = packet.origin == Origin::UnknownInterface;
     let packet = ShownPacket::from(packet);
     let mut explanation = Explanation { packet, frontend, remarks, rules, ends, behind, unknown };
     explanation.on_unknown_host();
-    if is_interface_unknown {
-        explanation.on_unknown_interface(plan.and_then(|plan| plan.pod_traffic.as_ref()));
-    }
     explanation
 }

@@ -30,6 +30,8 @@ pub enum Place<'a> {
     ConnectionTracking,
     /// Where this host sends an ICMP error of a family.
     Error(IpFamily),
+    /// Anywhere on this host.
+    Host,
 }
 
 /// Something that may stop or change a packet, and is not judged.
@@ -48,8 +50,10 @@ pub enum PathObstacle {
         /// The kinds, such as `tbf`.
         kinds: Vec<String>,
     },
-    /// The interface has no carrier: it sends nothing.
+    /// The interface has no carrier: it neither sends nor receives.
     NoCarrier(String),
+    /// The interface is down: it neither sends nor receives.
+    InterfaceDown(String),
     /// The interface puts packets into others, which this host then sends.
     Tunnel(String),
     /// The interface belongs to a VRF or a switch other than a bridge.
@@ -68,7 +72,10 @@ pub enum PathObstacle {
     },
     /// The route puts packets into others.
     Encapsulation(IpAddr),
-    /// The next hop did not answer the last attempts to find it.
+    /// The kernel did not show the route to this destination.
+    UnknownRoute(IpAddr),
+    /// The hardware address of the next hop, or of the destination, is not known: it did not answer
+    /// yet, or not lately.
     NoNeighbour {
         /// Its address.
         ip: IpAddr,
@@ -77,6 +84,14 @@ pub enum PathObstacle {
     },
     /// The network namespace has IPsec policies.
     Ipsec,
+    /// IPVS has services.
+    Ipvs,
+    /// It cannot be read whether IPVS has services.
+    UnreadIpvs,
+    /// eBPF programs see what sockets of all processes send, and may replace its destination.
+    SocketPrograms,
+    /// It cannot be read whether there are such programs.
+    UnreadSocketPrograms,
     /// The conntrack table is full, or nearly so.
     FullTable {
         /// Number of entries.
@@ -97,10 +112,21 @@ pub struct RouteQuery<'a> {
     pub to: IpAddr,
     /// Protocol and destination port, if it has one.
     pub to_port: Option<(Protocol, u16)>,
-    /// Input interface; `None` for a packet of this host.
-    pub in_interface: Option<&'a str>,
+    /// Where it comes from.
+    pub input: RouteInput<'a>,
     /// Mark, if it is known.
     pub mark: Option<u32>,
+}
+
+/// Where a packet to route comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteInput<'a> {
+    /// This host sends it.
+    Host,
+    /// It comes in through this interface.
+    Interface(&'a str),
+    /// It comes in through an interface that is not known.
+    UnknownInterface,
 }
 
 /// A routing decision.

@@ -99,6 +99,7 @@ impl PacketPath {
             cause: None,
             conditions: Vec::new(),
             rules,
+            interface: None,
             refused_at: self.refused_at,
         }
     }

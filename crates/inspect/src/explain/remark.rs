@@ -23,6 +23,8 @@ pub struct Remark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RemarkSubject {
+    /// Which interface the packet comes in through.
+    Input,
     /// Which endpoints the policy selects.
     Policy,
     /// How one of them is chosen.

@@ -46,16 +46,20 @@ fn cluster(udp_endpoints: &str) -> (Snapshot, Objects) {
     (snapshot, objects)
 }
 
-/// What a packet over a protocol is explained with, in iptables and in nftables mode.
-fn explained(udp_endpoints: &str, protocol: Protocol) -> [Explanation; 2] {
-    let (snapshot, objects) = cluster(udp_endpoints);
-    let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
-    let packet = Packet {
+fn packet(protocol: Protocol) -> Packet {
+    Packet {
         origin: Origin::Interface("eth0".to_owned()),
         source: "10.244.1.9".parse().unwrap(),
         destination: "10.96.0.10:53".parse().unwrap(),
         protocol,
-    };
+    }
+}
+
+/// What a packet over a protocol is explained with, in iptables and in nftables mode.
+fn explained(udp_endpoints: &str, protocol: Protocol) -> [Explanation; 2] {
+    let (snapshot, objects) = cluster(udp_endpoints);
+    let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
+    let packet = packet(protocol);
     let explanations = [
         by_ruleset(&ruleset(&plan), &[], &packet, Some(&plan)),
         by_table(&table(&plan, &"rulegen".into()), &[], &packet, Some(&plan)),
@@ -245,13 +249,20 @@ struct FakeHost {
     route: RouteFact,
     /// The route of packets of this host.
     way_back: RouteFact,
+    /// The route of forwarded replies.
+    reply: RouteFact,
     hairpin: HairpinFact,
     obstacle: Option<PathObstacle>,
 }
 
 impl HostNetwork for FakeHost {
     fn route(&self, query: &RouteQuery<'_>) -> RouteFact {
-        if query.in_interface.is_none() { self.way_back.clone() } else { self.route.clone() }
+        let client: IpAddr = packet(Protocol::Tcp).source;
+        match query.input {
+            RouteInput::Host => self.way_back.clone(),
+            RouteInput::Interface(_) if query.to == client => self.reply.clone(),
+            RouteInput::Interface(_) | RouteInput::UnknownInterface => self.route.clone(),
+        }
     }
 
     fn hairpin(&self, _: &str, _: IpAddr, _: IpAddr) -> HairpinFact {
@@ -271,7 +282,8 @@ impl HostNetwork for FakeHost {
 /// A working host: the packet comes in through eth0, and leaves through it.
 fn host() -> FakeHost {
     let route = RouteFact::Out("eth0".to_owned());
-    FakeHost { way_back: route.clone(), route, hairpin: HairpinFact::Works, obstacle: None }
+    let (way_back, reply) = (route.clone(), route.clone());
+    FakeHost { way_back, reply, route, hairpin: HairpinFact::Works, obstacle: None }
 }
 
 /// The only end of the TCP packet, in iptables mode, on a host with other rules.
@@ -386,7 +398,10 @@ fn explain_condition_of_unknown_rule_says_that_nat_chain_changes_packet() {
         destination: "192.0.2.10:30080".parse().unwrap(),
         protocol: Protocol::Tcp,
     };
-    for (table, condition) in [("nat", Some("table ip nat changes it")), ("mangle", None)] {
+    for (table, condition) in [
+        ("nat", "table ip nat changes it"),
+        ("mangle", "table ip mangle does something that is not understood with it"),
+    ] {
         let tables =
             format!("*{table}\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j SOMETHING\nCOMMIT\n");
         let (ruleset, errors) = iptables::parse(IpFamily::Ipv4, &tables);
@@ -397,9 +412,7 @@ fn explain_condition_of_unknown_rule_says_that_nat_chain_changes_packet() {
         explanation.on_host(&chains, &on_this_host, &[local]);
         let end = &explanation.ends[0];
         assert_eq!(end.outcome, Outcome::Dropped);
-        let text = end.conditions.first().map(|condition| condition.text.as_str());
-        assert_eq!(text.is_some(), condition.is_some(), "{table}: {text:?}");
-        assert!(text.is_none_or(|text| text.starts_with(condition.unwrap())), "{text:?}");
+        assert!(end.conditions[0].text.starts_with(condition), "{end:?}");
     }
 }
 
@@ -504,6 +517,11 @@ fn explain_obstacle_on_the_way_is_a_condition() {
             "the queueing discipline htb or tbf on eth0 drops it",
         ),
         (PathObstacle::Ipsec, Code::Ipsec, "an IPsec policy drops or encrypts it"),
+        (PathObstacle::Ipvs, Code::Ipvs, "IPVS, which has services, takes it over"),
+        (PathObstacle::UnreadIpvs, Code::Ipvs, "/proc/net/ip_vs cannot be read"),
+        (PathObstacle::SocketPrograms, Code::SocketPrograms, "in the socket of a process"),
+        (PathObstacle::UnreadSocketPrograms, Code::SocketPrograms, "cannot be read"),
+        (PathObstacle::UnknownRoute(to), Code::HostNetwork, "the route to 10.244.1.5"),
         (PathObstacle::UnlistedFilters, Code::TcFilter, "a tc program drops or changes it"),
         (
             PathObstacle::Tunnel("vxlan0".to_owned()),
@@ -524,7 +542,7 @@ fn explain_obstacle_on_the_way_is_a_condition() {
         (
             PathObstacle::NoNeighbour { ip: to, interface: "eth0".to_owned() },
             Code::NoNeighbour,
-            "10.244.1.5 on eth0 still cannot be found",
+            "10.244.1.5 does not answer on eth0",
         ),
         (
             PathObstacle::FullTable { count: 95, max: 100 },
@@ -537,9 +555,77 @@ fn explain_obstacle_on_the_way_is_a_condition() {
         assert_eq!(condition.code, code);
         assert!(condition.text.contains(text), "{condition:?}");
     }
-    let off = Some(PathObstacle::NoCarrier("eth0".to_owned()));
-    let end = end_on(&FakeHost { obstacle: off, ..host() }, "");
-    assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Dropped, Code::NoCarrier));
+    for (off, code) in [
+        (PathObstacle::NoCarrier("eth0".to_owned()), Code::NoCarrier),
+        (PathObstacle::InterfaceDown("eth0".to_owned()), Code::InterfaceDown),
+    ] {
+        let end = end_on(&FakeHost { obstacle: Some(off), ..host() }, "");
+        assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Dropped, code));
+    }
+}
+
+/// A reply that leaves through another interface than the packet came in through may get lost.
+#[test]
+fn explain_reply_on_another_way_is_a_condition() {
+    let of = |reply: RouteFact| {
+        let end = end_on(&FakeHost { reply, ..host() }, "");
+        assert!(matches!(end.outcome, Outcome::Endpoint { .. }), "{end:?}");
+        end.conditions.iter().map(|of| of.code).collect::<Vec<_>>()
+    };
+    assert_eq!(of(RouteFact::Out("eth0".to_owned())), []);
+    assert_eq!(of(RouteFact::Out("eth1".to_owned())), [Code::AsymmetricRoute]);
+    let both = ["eth0", "eth1"].map(str::to_owned).to_vec();
+    assert_eq!(of(RouteFact::OneOf(both)), [Code::AsymmetricRoute]);
+    let failed = RouteFact::Failed(RouteFailure::NoRoute("no route".to_owned()));
+    assert_eq!(of(failed), [Code::AsymmetricRoute]);
+    assert_eq!(of(RouteFact::Unknown), [Code::HostNetwork]);
+}
+
+/// Without an input interface, what no interface can change is still certain.
+#[test]
+fn explain_from_unknown_interface_judges_routes_and_interfaces_of_rules() {
+    let endpoint =
+        Outcome::Endpoint { endpoint: "10.244.1.5:5353".parse().unwrap(), masqueraded: false };
+    let (snapshot, _) = cluster("[]");
+    let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
+    let packet = Packet { origin: Origin::UnknownInterface, ..packet(Protocol::Tcp) };
+    let explained = |host: &FakeHost| {
+        let mut explanation = by_ruleset(&ruleset(&plan), &[], &packet, None);
+        explanation.on_host(&[], host, &[]);
+        let [end] = explanation.ends.as_slice() else { panic!("{explanation:?}") };
+        end.clone()
+    };
+    let end = explained(&host());
+    assert_eq!(end.outcome, endpoint);
+    assert_eq!(
+        end.conditions.iter().map(|of| of.code).collect::<Vec<_>>(),
+        [Code::UnknownInterface]
+    );
+    for failure in [RouteFailure::LinkLocalSource, RouteFailure::NoRoute("no route".to_owned())] {
+        let end = explained(&FakeHost { route: RouteFact::Failed(failure), ..host() });
+        assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Unreachable, Code::NoRoute));
+    }
+}
+
+/// Rules that ask for an input interface claim nothing about a packet from an unknown one.
+#[test]
+fn explain_from_unknown_interface_depends_on_interfaces_of_rules() {
+    let packet = Packet { origin: Origin::UnknownInterface, ..packet(Protocol::Tcp) };
+    for (rule, outcome, is_conditional) in [
+        ("! -i eth1 -j DROP", Outcome::Dropped, true),
+        ("-i eth1 -j DROP", passes(), true),
+        ("! -i eth+ -d 10.96.0.11/32 -j DROP", passes(), false),
+    ] {
+        let tables = format!("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD {rule}\nCOMMIT\n");
+        let (ruleset, errors) = rulegen_ruleset::iptables::parse(IpFamily::Ipv4, &tables);
+        assert_eq!(errors, []);
+        let mut explanation = by_ruleset(&ruleset, &[], &packet, None);
+        explanation.on_host(&[], &host(), &[]);
+        let [end] = explanation.ends.as_slice() else { panic!("{explanation:?}") };
+        assert_eq!(end.outcome, outcome, "{rule}");
+        let names = |condition: &EndCondition| condition.text.contains("comes in through eth1");
+        assert_eq!(end.conditions.iter().any(names), is_conditional, "{rule}: {end:?}");
+    }
 }
 
 /// Rules that depend on the output interface are not certain for a route with several.

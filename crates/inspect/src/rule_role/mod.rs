@@ -87,7 +87,7 @@ impl RuleRole {
             RuleRole::Translation => "the destination is translated",
             RuleRole::Masquerade => "the source becomes the node's address",
             RuleRole::Refused(_, refusal) => refusal_words(*refusal),
-            RuleRole::Firewalled(_) => "source not in the source ranges: dropped",
+            RuleRole::Firewalled(_) => "only sources in the source ranges pass",
             RuleRole::ClosedPort(_) => "the Service does not have this port: rejected",
             RuleRole::NoSuchClusterIp => "no Service has this cluster IP: dropped",
             RuleRole::LoopbackGuard => "to loopback from another host: dropped",

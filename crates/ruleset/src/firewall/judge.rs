@@ -227,7 +227,7 @@ impl<'a> Walk<'a, '_> {
             }
             let matches = rule.matches(self.packet);
             let is_unknown = matches == Ternary::Unknown
-                || matches!(rule.action, Action::MayAccept | Action::Anything);
+                || matches!(rule.action, Action::MayAccept | Action::Anything(_));
             if matches == Ternary::No || self.skips_unknown && is_unknown {
                 continue;
             }
@@ -289,7 +289,7 @@ impl<'a> Walk<'a, '_> {
                 self.judgement.accepts = true;
                 stays(ComesOut::MAYBE)
             }
-            Action::Anything => stays(self.anything(chain, || rule.to_string())),
+            Action::Anything(_) => stays(self.anything(chain, || rule.to_string())),
         }
     }
 

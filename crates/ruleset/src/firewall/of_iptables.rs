@@ -391,7 +391,7 @@ pub fn target_of_extension(name: &str) -> (Action, bool) {
         | "TCPMSS" | "CHECKSUM" | "SECMARK" | "CONNSECMARK" | "AUDIT" | "SET" | "TEE"
         | "RATEEST" | "IDLETIMER" | "LED" | "ECN" | "TCPOPTSTRIP" | "MARK" | "HMARK"
         | "CONNMARK" | "CT" | "NOTRACK" => Action::Continue,
-        _ => Action::Anything,
+        other => Action::Anything(format!("-j {other}").into()),
     };
     (action, matches!(name, "MARK" | "HMARK"))
 }

@@ -133,8 +133,8 @@ pub enum Action {
     Translate,
     /// May accept the packet, and drops nothing.
     MayAccept,
-    /// May do anything.
-    Anything,
+    /// May do anything. Holds what its program calls it.
+    Anything(Arc<str>),
 }
 
 /// A condition of a rule.

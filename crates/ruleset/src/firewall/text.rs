@@ -27,7 +27,7 @@ impl Display for FilterRule {
             Action::Jump(chain) => words.push(format!("jump {chain}")),
             Action::Goto(chain) => words.push(format!("goto {chain}")),
             Action::Translate => words.push("nat …".to_owned()),
-            Action::Anything => words.push("…".to_owned()),
+            Action::Anything(name) => words.push(name.to_string()),
         }
         f.write_str(&words.join(" "))
     }

@@ -1,12 +1,14 @@
 //! Traces the first packet of a new connection through a ruleset, along every branch that random
 //! choices can take.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use super::chain_name::ChainName;
-use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
+use super::rule::{ConntrackState, Interface, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
@@ -52,6 +54,9 @@ pub struct Trace<'a> {
     /// Foreign rules on the way that may change the verdict, could not be evaluated, and were assumed
     /// not to match.
     pub unknown: Vec<Step<'a>>,
+    /// The input interfaces that rules on the way ask for, if that of the packet is not known. It was
+    /// assumed to be another one. A prefix ends in `*`.
+    pub interfaces: BTreeSet<String>,
 }
 
 impl Trace<'_> {
@@ -87,9 +92,10 @@ pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Tra
 /// Traces a packet like [`trace`], on a host whose routes may be known.
 pub fn trace_on<'a>(ruleset: &'a Ruleset, host: &TracedHost<'_>, packet: &Packet) -> Trace<'a> {
     let TracedHost { local, out_interface } = *host;
-    let mut tracer = Tracer { ruleset, local, out_interface, packet, unknown: Vec::new() };
+    let (unknown, interfaces) = (Vec::new(), RefCell::default());
+    let mut tracer = Tracer { ruleset, local, out_interface, packet, unknown, interfaces };
     let branches = tracer.run();
-    Trace { branches, unknown: tracer.unknown }
+    Trace { branches, unknown: tracer.unknown, interfaces: tracer.interfaces.into_inner() }
 }
 
 struct Tracer<'a, 'p> {
@@ -98,6 +104,7 @@ struct Tracer<'a, 'p> {
     out_interface: &'p dyn Fn(IpAddr) -> Option<String>,
     packet: &'p Packet,
     unknown: Vec<Step<'a>>,
+    interfaces: RefCell<BTreeSet<String>>,
 }
 
 /// Where a chain is run.
@@ -466,12 +473,18 @@ impl<'a> Tracer<'a, '_> {
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
             network.is_none_or(|network| network.value.contains(&ip) != network.negated)
         };
-        let interface = self.packet.origin.in_interface().unwrap_or_default();
         contains(&rule.source, source)
             && contains(&rule.destination, state.destination.ip())
-            && rule.in_interface.as_ref().is_none_or(|i| i.value.matches(interface) != i.negated)
             && rule.protocol.is_none_or(|protocol| protocol == self.packet.protocol)
             && rule.matches.iter().all(|m| self.match_matches(m, state))
+            && rule.in_interface.as_ref().is_none_or(|i| self.comes_through(&i.value) != i.negated)
+    }
+
+    fn comes_through(&self, interface: &Interface) -> bool {
+        if self.packet.origin == Origin::UnknownInterface {
+            self.interfaces.borrow_mut().insert(interface.0.replace('+', "*"));
+        }
+        interface.matches(self.packet.origin.in_interface().unwrap_or_default())
     }
 
     fn match_matches(&self, m: &Match, state: &State<'_>) -> bool {

@@ -1,6 +1,8 @@
 //! Traces the first packet of a new connection through a table, along every branch that random
 //! choices can take.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -54,6 +56,9 @@ pub struct Branch<'a> {
 pub struct Trace<'a> {
     /// The paths; their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
+    /// The input interfaces that rules on the way ask for, if that of the packet is not known. It was
+    /// assumed to be another one. A prefix ends in `*`.
+    pub interfaces: BTreeSet<String>,
 }
 
 impl Trace<'_> {
@@ -74,13 +79,16 @@ impl Trace<'_> {
 /// Traces the first packet of a client not seen before. `local` are the host's own addresses. No
 /// other tables are taken into account.
 pub fn trace<'a>(table: &'a Table, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
-    Trace { branches: Tracer { table, local, packet }.run() }
+    let tracer = Tracer { table, local, packet, interfaces: RefCell::default() };
+    let branches = tracer.run();
+    Trace { branches, interfaces: tracer.interfaces.into_inner() }
 }
 
 struct Tracer<'a, 'p> {
     table: &'a Table,
     local: &'p [IpAddr],
     packet: &'p Packet,
+    interfaces: RefCell<BTreeSet<String>>,
 }
 
 /// A packet in flight.
@@ -397,6 +405,12 @@ impl<'a> Tracer<'a, '_> {
     }
 
     fn comes_through(&self, interface: &Interface) -> bool {
+        if self.packet.origin == Origin::UnknownInterface {
+            self.interfaces.borrow_mut().insert(match interface {
+                Interface::Named(name) => name.clone(),
+                Interface::Prefix(start) => format!("{start}*"),
+            });
+        }
         match (&self.packet.origin, interface) {
             (Origin::Interface(name), Interface::Named(named)) => name == named,
             (Origin::Interface(name), Interface::Prefix(start)) => name.starts_with(start.as_str()),

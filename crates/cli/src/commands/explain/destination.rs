@@ -15,7 +15,8 @@ use crate::args::{ExplainArgs, FamilyChoice, SenderArgument};
 
 /// Whether a pod may be named.
 pub(super) fn may_name_pods(args: &ExplainArgs) -> bool {
-    let is_named = matches!(args.to, Destination::Service(_) | Destination::Ping(_));
+    let is_named =
+        matches!(args.to, Destination::Service(_) | Destination::Ping(_) | Destination::Pod(_));
     is_named || matches!(args.from, SenderArgument::Pod(..))
 }
 
@@ -39,6 +40,15 @@ pub(super) fn of(
             };
             Destination::stand_in(ip)
         }
+        Destination::Pod(pod) => pod_port(pod, family, cluster)?.with_context(|| {
+            format!(
+                "no Pod or EndpointSlice (targetRef) in the input has an {} address of pod {}/{}: \
+                 give --to its IP address and port",
+                family.api_name(),
+                pod.namespace,
+                pod.name
+            )
+        })?,
         Destination::Service(service) => {
             let state = || state(service, cluster);
             match resolve(service, family, cluster_ips(&rules.listing()), state) {
@@ -68,7 +78,7 @@ pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<Ip
     let family = chosen.or(match &args.to {
         Destination::Address(to, _) => Some(IpFamily::of(to.ip())),
         Destination::WithoutPort(ip, _) => Some(IpFamily::of(*ip)),
-        Destination::Service(_) | Destination::Ping(_) => None,
+        Destination::Service(_) | Destination::Ping(_) | Destination::Pod(_) => None,
     });
     let is_of_family = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
     addresses.iter().find(is_of_family).copied().with_context(|| {

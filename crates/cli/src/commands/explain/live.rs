@@ -62,7 +62,10 @@ impl LiveRules for KernelRules<'_> {
         let rules = self.of_family(IpFamily::of(from))?;
         let origin = match interface {
             _ if from.is_loopback() || self.local.contains(&from) => Origin::Host,
-            Some(interface) => Origin::Interface(interface),
+            Some(interface) => {
+                let input = rules.input(&interface).map_err(|error| format!("{error:#}"))?;
+                Origin::Interface(input.interface)
+            }
             None => rules.origin(from, to.ip()),
         };
         let packet = Packet { origin, source: from, destination: to, protocol };

@@ -91,9 +91,21 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     };
     let (destination, protocol) = destination::of(args, family, &rules, cluster)?;
     let is_own = from.is_loopback() || local.contains(&from);
+    let mut remark = None;
     let origin = match (&args.interface, cluster.filter(|_| !args.live)) {
+        (Some(interface), _) if is_own && interface != "lo" => {
+            let message = format!(
+                "--interface {interface} does not apply to packets from {from}: it is an address of this node, \
+                 which sends them itself"
+            );
+            return Err(WrongUsage(message).into());
+        }
         _ if is_own => Origin::Host,
-        (Some(interface), _) => Origin::Interface(interface.clone()),
+        (Some(interface), _) => {
+            let input = rules.input(interface)?;
+            remark = input.remark;
+            Origin::Interface(input.interface)
+        }
         (None, Some(Cluster { objects, snapshot })) => {
             let pods = plan.as_ref().and_then(|plan| plan.pod_traffic.as_ref());
             origin_by_input(from, objects, snapshot, pods)
@@ -112,5 +124,6 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         explanation.remarks.extend(closed_loopback(found.config.mode, &packet, &explanation));
     }
     rules.on_host(&mut explanation, &local);
+    explanation.remarks.splice(..0, remark);
     Ok(explanation)
 }

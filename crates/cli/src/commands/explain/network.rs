@@ -2,21 +2,33 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use rulegen_inspect::explain::{
-    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, Remark, RemarkSubject, RouteFact, RouteFailure,
+    RouteInput, RouteQuery,
 };
+use rulegen_inspect::words::{self, Code};
 use rulegen_kernel::interfaces::{Direction, Interfaces};
 use rulegen_kernel::ipsec;
 use rulegen_kernel::routes::{self, OutRoute, Route, RouteError, Routes, RuleSelectors};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::bridges::{BridgePort, Mac, bridges, forwarding_ports};
+use rulegen_os::host;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl, ipv6_interface_setting};
 use rulegen_ruleset::{Origin, Packet};
 
 use super::obstacles;
+use crate::WrongUsage;
+
+/// The interface through which packets come in.
+pub(super) struct InputInterface {
+    pub(super) interface: String,
+    /// Why it is not the one that was named.
+    pub(super) remark: Option<Remark>,
+}
 
 /// The network of this host.
 pub(super) struct LiveNetwork {
@@ -25,6 +37,7 @@ pub(super) struct LiveNetwork {
     /// What policy routing depends on, for IPv4 and IPv6.
     selectors: [OnceCell<RuleSelectors>; 2],
     has_ipsec: OnceCell<bool>,
+    of_host: OnceCell<Vec<PathObstacle>>,
     at_interfaces: RefCell<BTreeMap<(String, Direction), Vec<PathObstacle>>>,
 }
 
@@ -36,6 +49,7 @@ impl LiveNetwork {
             interfaces: RefCell::new(Interfaces::open().context(FAILED)?),
             selectors: Default::default(),
             has_ipsec: OnceCell::new(),
+            of_host: OnceCell::new(),
             at_interfaces: RefCell::default(),
         })
     }
@@ -45,38 +59,137 @@ impl LiveNetwork {
         self.routes.borrow_mut().origin(source, destination)
     }
 
+    /// The interface through which packets of a named one come in: the bridge or bond that has it as a
+    /// port.
+    pub(super) fn input(&self, name: &str) -> Result<InputInterface> {
+        const TAKE_PACKETS: [&str; 3] = ["bridge", "bond", "team"];
+        let mut interfaces = self.interfaces.borrow_mut();
+        let mut link = |name: &str| {
+            let link = interfaces.link(name);
+            link.with_context(|| format!("cannot ask the kernel for interface {name} (rtnetlink)"))
+        };
+        let named = link(name)?.ok_or_else(|| {
+            WrongUsage(format!("this node has no interface {name} (--interface): see `ip link`"))
+        })?;
+        let master = match named.master {
+            Some(master) => link(&master)?.map(|link| (master, link.kind)),
+            None => None,
+        };
+        Ok(match master.filter(|(_, kind)| TAKE_PACKETS.contains(&kind.as_str())) {
+            Some((master, _)) => {
+                let text = words::port_of(name, &master);
+                let remark = Remark::new(RemarkSubject::Input, Code::PortOfMaster, text);
+                InputInterface { interface: master, remark: Some(remark) }
+            }
+            None => InputInterface { interface: name.to_owned(), remark: None },
+        })
+    }
+
     /// The output interface of a packet to an address.
     pub(super) fn out_interface(&self, packet: &Packet, to: IpAddr) -> Option<String> {
-        let in_interface = match &packet.origin {
-            Origin::Interface(name) => Some(name.as_str()),
+        let input = match &packet.origin {
+            Origin::Interface(name) => RouteInput::Interface(name),
             Origin::UnknownInterface => return None,
-            Origin::Host => None,
+            Origin::Host => RouteInput::Host,
         };
         let to_port = (packet.destination.port() != 0)
             .then_some((packet.protocol, packet.destination.port()));
         let from = packet.source;
-        match self.route(&RouteQuery { from, to, to_port, in_interface, mark: Some(0) }) {
+        match self.route(&RouteQuery { from, to, to_port, input, mark: Some(0) }) {
             RouteFact::Out(name) => Some(name),
             // A packet of this host to itself leaves through loopback.
-            RouteFact::Local => Some(if in_interface.is_none() { "lo" } else { "" }.to_owned()),
+            RouteFact::Local => Some(if input == RouteInput::Host { "lo" } else { "" }.to_owned()),
             RouteFact::OneOf(_) | RouteFact::Failed(_) | RouteFact::Unknown => None,
         }
     }
 
     /// Whether the routing decision depends on something about the packet that is not known.
     fn is_unknown(&self, query: &RouteQuery<'_>) -> bool {
-        let RouteQuery { to, to_port, in_interface, mark, .. } = *query;
-        let [ipv4, ipv6] = &self.selectors;
-        let (cell, family) = match to {
-            IpAddr::V4(_) => (ipv4, IpFamily::Ipv4),
-            IpAddr::V6(_) => (ipv6, IpFamily::Ipv6),
-        };
-        let RuleSelectors { mark: marks, to_port: ports, user, others } = *cell.get_or_init(|| {
-            let all = RuleSelectors { mark: true, to_port: true, user: true, others: true };
-            self.routes.borrow_mut().selectors(family).unwrap_or(all)
-        });
+        let RouteQuery { to, to_port, input, mark, .. } = *query;
+        let RuleSelectors { mark: marks, to_port: ports, user, in_interface, source, others } =
+            self.selectors(IpFamily::of(to));
         let has_port = matches!(to_port, Some((Protocol::Tcp | Protocol::Udp, _)));
-        others || marks && mark != Some(0) || ports && !has_port || user && in_interface.is_none()
+        let depends = match input {
+            RouteInput::Host => user,
+            RouteInput::Interface(_) => false,
+            // The lookup is that of a packet of this host.
+            RouteInput::UnknownInterface => user || in_interface || source,
+        };
+        others || marks && mark != Some(0) || ports && !has_port || depends
+    }
+
+    fn selectors(&self, family: IpFamily) -> RuleSelectors {
+        let [ipv4, ipv6] = &self.selectors;
+        let cell = match family {
+            IpFamily::Ipv4 => ipv4,
+            IpFamily::Ipv6 => ipv6,
+        };
+        *cell.get_or_init(|| {
+            let all = RuleSelectors {
+                mark: true,
+                to_port: true,
+                user: true,
+                in_interface: true,
+                source: true,
+                others: true,
+            };
+            self.routes.borrow_mut().selectors(family).unwrap_or(all)
+        })
+    }
+
+    fn received(&self, query: &RouteQuery<'_>, in_interface: &str) -> RouteFact {
+        let to = query.to;
+        if to.is_ipv6() && has_no_ipv6(in_interface) {
+            return RouteFact::Failed(RouteFailure::Ipv6Disabled);
+        }
+        match self.lookup(query) {
+            Ok(Some(Route::Out(_))) if to.is_ipv6() && is_off_for_ipv6(in_interface) => {
+                RouteFact::Failed(RouteFailure::ForwardingOff)
+            }
+            Ok(Some(Route::None(RouteError::Invalid)))
+                if self.is_reverse_path(query, in_interface) =>
+            {
+                RouteFact::Failed(RouteFailure::ReversePath)
+            }
+            Ok(Some(Route::None(error))) => not_received(error, in_interface, to),
+            found => fact(found),
+        }
+    }
+
+    /// What holds for each interface: whether the packet is forwarded, and where to.
+    fn received_somewhere(&self, query: &RouteQuery<'_>) -> RouteFact {
+        match self.lookup(query) {
+            Ok(Some(Route::Out(_))) if is_off_everywhere(query.to) => {
+                RouteFact::Failed(RouteFailure::ForwardingOff)
+            }
+            Ok(Some(Route::None(error @ RouteError::Unreachable(_)))) => failed(error),
+            Ok(Some(Route::None(_))) => RouteFact::Unknown,
+            found => fact(found),
+        }
+    }
+
+    fn lookup(&self, query: &RouteQuery<'_>) -> io::Result<Option<Route>> {
+        self.routes.borrow_mut().lookup(&request(query))
+    }
+
+    /// Whether the reverse-path filter drops a packet that the kernel calls invalid. Its other
+    /// reasons are addresses that cannot be a source or destination there, and blackhole routes.
+    fn is_reverse_path(&self, query: &RouteQuery<'_>, in_interface: &str) -> bool {
+        let RouteQuery { from, to, .. } = *query;
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (from, to) else { return false };
+        if rp_filter(in_interface) == 0 || is_martian_source(source) || is_never_routed(destination)
+        {
+            return false;
+        }
+        let sent = RouteQuery { from: any(to), input: RouteInput::Host, ..*query };
+        let has_route = matches!(self.lookup(&sent), Ok(Some(Route::Out(_) | Route::Local)));
+        has_route
+            && match self.origin(from, to) {
+                Origin::Interface(back) => back != in_interface,
+                Origin::UnknownInterface => true,
+                // An address of this host.
+                Origin::Host => false,
+            }
     }
 
     /// Read once: a Service may have many endpoints behind one interface.
@@ -106,27 +219,17 @@ impl LiveNetwork {
 
 impl HostNetwork for LiveNetwork {
     fn route(&self, query: &RouteQuery<'_>) -> RouteFact {
-        let RouteQuery { from, to, in_interface, .. } = *query;
+        let is_received = query.input != RouteInput::Host;
+        if is_received && is_link_local(query.from) && !is_of_host(query.to) {
+            return RouteFact::Failed(RouteFailure::LinkLocalSource);
+        }
         if self.is_unknown(query) {
             return RouteFact::Unknown;
         }
-        if to.is_ipv6() && in_interface.is_some_and(has_no_ipv6) {
-            return RouteFact::Failed(RouteFailure::Ipv6Disabled);
-        }
-        match self.routes.borrow_mut().lookup(&request(query)) {
-            Ok(Some(Route::Out(_)))
-                if to.is_ipv6() && in_interface.is_some_and(is_off_for_ipv6) =>
-            {
-                RouteFact::Failed(RouteFailure::ForwardingOff)
-            }
-            Ok(Some(Route::Out(_))) if in_interface.is_some() && is_link_local(from) => {
-                RouteFact::Failed(RouteFailure::LinkLocalSource)
-            }
-            Ok(Some(Route::Out(out))) => through(out),
-            Ok(Some(Route::Local)) => RouteFact::Local,
-            Ok(Some(Route::None(error))) => failed(error, in_interface, to),
-            // A broadcast, an unknown interface, or no answer.
-            Ok(Some(Route::Several) | None) | Err(_) => RouteFact::Unknown,
+        match query.input {
+            RouteInput::Interface(name) => self.received(query, name),
+            RouteInput::UnknownInterface => self.received_somewhere(query),
+            RouteInput::Host => fact(self.lookup(query)),
         }
     }
 
@@ -145,18 +248,44 @@ impl HostNetwork for LiveNetwork {
             Place::In(name) => self.at_interface(name, Direction::Ingress),
             Place::Out(name) => self.at_interface(name, Direction::Egress),
             Place::Route(query) => {
-                obstacles::of_route(&mut self.routes.borrow_mut(), &request(query))
+                let mut routes = self.routes.borrow_mut();
+                obstacles::of_route(&mut routes, &mut self.interfaces.borrow_mut(), &request(query))
             }
+            Place::Host => self.of_host.get_or_init(obstacles::of_host).clone(),
             Place::ConnectionTracking => obstacles::of_connection_tracking(),
             Place::Error(family) => obstacles::of_error(*family),
         }
     }
 }
 
-/// Only rules of policy routing read a mark, and then the decision is unknown.
+/// Only rules of policy routing read a mark, and then the decision is unknown. The kernel looks up
+/// no route for an unknown interface: that of a packet of this host stands for it.
 fn request<'a>(query: &RouteQuery<'a>) -> routes::RouteRequest<'a> {
-    let RouteQuery { from, to, to_port, in_interface, .. } = *query;
+    let RouteQuery { from, to, input, to_port, .. } = *query;
+    let (from, in_interface) = match input {
+        RouteInput::Interface(name) => (from, Some(name)),
+        RouteInput::UnknownInterface => (any(to), None),
+        RouteInput::Host => (from, None),
+    };
     routes::RouteRequest { from, to, in_interface, to_port, mark: 0 }
+}
+
+/// The address that stands for any of a family.
+fn any(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn fact(found: io::Result<Option<Route>>) -> RouteFact {
+    match found {
+        Ok(Some(Route::Out(out))) => through(out),
+        Ok(Some(Route::Local)) => RouteFact::Local,
+        Ok(Some(Route::None(error))) => failed(error),
+        // A broadcast, an unknown interface, or no answer.
+        Ok(Some(Route::Several) | None) | Err(_) => RouteFact::Unknown,
+    }
 }
 
 fn through(out: OutRoute) -> RouteFact {
@@ -187,14 +316,19 @@ fn hairpin(ports: &[BridgePort], from: Option<Mac>, to: Option<Mac>) -> HairpinF
     }
 }
 
-fn failed(error: RouteError, in_interface: Option<&str>, to: IpAddr) -> RouteFact {
-    let is_off = to.is_ipv4() && in_interface.is_some_and(is_off_for_ipv4);
-    RouteFact::Failed(match error {
+/// Why a packet is not routed that comes in through an interface.
+fn not_received(error: RouteError, in_interface: &str, to: IpAddr) -> RouteFact {
+    let is_off = to.is_ipv4() && is_off_for_ipv4(in_interface);
+    match error {
         // A bridge that passes packets to the rules forwards them itself.
-        RouteError::Unreachable(_) if is_off && in_interface.is_some_and(is_bridge) => {
-            return RouteFact::Unknown;
-        }
-        RouteError::Unreachable(_) if is_off => RouteFailure::ForwardingOff,
+        RouteError::Unreachable(_) if is_off && is_bridge(in_interface) => RouteFact::Unknown,
+        RouteError::Unreachable(_) if is_off => RouteFact::Failed(RouteFailure::ForwardingOff),
+        error => failed(error),
+    }
+}
+
+fn failed(error: RouteError) -> RouteFact {
+    RouteFact::Failed(match error {
         RouteError::Unreachable(error) => RouteFailure::NoRoute(error),
         RouteError::ReversePath => RouteFailure::ReversePath,
         RouteError::Invalid => RouteFailure::Martian,
@@ -204,6 +338,34 @@ fn failed(error: RouteError, in_interface: Option<&str>, to: IpAddr) -> RouteFac
 
 fn is_bridge(interface: &str) -> bool {
     bridges().is_ok_and(|all| all.iter().any(|bridge| bridge.name == interface))
+}
+
+/// Whether no interface forwards packets of the destination's family. A bridge that passes packets to
+/// the rules forwards them itself.
+fn is_off_everywhere(to: IpAddr) -> bool {
+    let has_bridge = bridges().is_ok_and(|all| !all.is_empty());
+    let interfaces = InterfaceSetting::Forwarding.of_interfaces().unwrap_or_default();
+    let is_off = |(name, value): &(String, u64)| match to {
+        IpAddr::V4(_) => *value == 0,
+        IpAddr::V6(_) => is_off_for_ipv6(name),
+    };
+    !has_bridge && !interfaces.is_empty() && interfaces.iter().all(is_off)
+}
+
+/// The effective value of rp_filter.
+fn rp_filter(interface: &str) -> u64 {
+    let values = InterfaceSetting::RpFilter.of_interfaces().unwrap_or_default();
+    values.into_iter().find(|(name, _)| name == interface).map_or(0, |(_, value)| value)
+}
+
+/// Sources that the kernel does not accept on any interface (ip_route_input_slow()).
+fn is_martian_source(ip: Ipv4Addr) -> bool {
+    ip.is_multicast() || ip.is_loopback() || is_never_routed(ip)
+}
+
+/// Since Linux 5.3 the rest of 0.0.0.0/8 is like other networks (ipv4_is_zeronet()).
+fn is_never_routed(ip: Ipv4Addr) -> bool {
+    ip.is_unspecified() || ip.is_broadcast()
 }
 
 fn is_off_for_ipv4(interface: &str) -> bool {
@@ -219,6 +381,11 @@ fn is_off_for_ipv6(interface: &str) -> bool {
 
 fn has_no_ipv6(interface: &str) -> bool {
     ipv6_interface_setting(interface, "disable_ipv6") == Some(1)
+}
+
+/// Whether it is an address of this host; also if that cannot be read.
+fn is_of_host(ip: IpAddr) -> bool {
+    ip.is_loopback() || host::addresses().map_or(true, |own| own.contains(&ip))
 }
 
 /// The routing decision does not depend on it, but IPv6 does not forward it (ip6_forward()).

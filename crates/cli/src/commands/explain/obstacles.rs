@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use rulegen_inspect::explain::PathObstacle;
+use rulegen_kernel::cgroup;
 use rulegen_kernel::conntrack::Fill;
 use rulegen_kernel::interfaces::{Direction, Interfaces, Link};
 use rulegen_kernel::routes::{OutRoute, Route, RouteRequest, Routes};
 use rulegen_net::IpFamily;
 use rulegen_os::bridges::lower_interfaces;
+use rulegen_os::ipvs;
 use rulegen_os::sysctl::error_limit;
 
 /// Kinds of interfaces that put packets into others, which the host or a process then sends.
@@ -45,7 +47,10 @@ pub(super) fn of_input(interfaces: &mut Interfaces, name: &str) -> Vec<PathObsta
         found.push(PathObstacle::Xdp(with_xdp));
     }
     found.extend(filters(interfaces, &all, Direction::Ingress));
-    found.extend(link(interfaces, name).and_then(|link| master(name, &link)));
+    if let Some(link) = link(interfaces, name) {
+        found.extend(state(name, &link));
+        found.extend(master(name, &link));
+    }
     found
 }
 
@@ -66,9 +71,7 @@ pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<PathObst
         found.push(PathObstacle::Shapers { interfaces, kinds });
     }
     if let Some(link) = link(interfaces, name) {
-        if !link.has_carrier {
-            found.push(PathObstacle::NoCarrier(name.to_owned()));
-        }
+        found.extend(state(name, &link));
         if TUNNELS.contains(&link.kind.as_str()) {
             found.push(PathObstacle::Tunnel(name.to_owned()));
         }
@@ -78,18 +81,53 @@ pub(super) fn of_output(interfaces: &mut Interfaces, name: &str) -> Vec<PathObst
 }
 
 /// What a packet meets on its route.
-pub(super) fn of_route(routes: &mut Routes, request: &RouteRequest<'_>) -> Vec<PathObstacle> {
+pub(super) fn of_route(
+    routes: &mut Routes,
+    interfaces: &mut Interfaces,
+    request: &RouteRequest<'_>,
+) -> Vec<PathObstacle> {
     let to = request.to;
-    let Ok(Some(Route::Out(out))) = routes.lookup(request) else { return Vec::new() };
-    let OutRoute { interface, gateway, multipath, encapsulates } = out;
+    let out = match routes.lookup(request) {
+        Ok(Some(Route::Out(out))) => out,
+        Ok(_) => return Vec::new(),
+        Err(_) => return vec![PathObstacle::UnknownRoute(to)],
+    };
+    let OutRoute { interface, gateway, multipath, encapsulates, has_entry } = out;
     if !multipath.is_empty() {
         return vec![PathObstacle::NextHops { to, interfaces: multipath }];
     }
-    let next: IpAddr = gateway.unwrap_or(to);
-    let neighbour = routes.neighbour(&interface, next).ok().flatten();
-    let is_failed = neighbour.is_some_and(|neighbour| neighbour.is_failed);
-    let neighbour = is_failed.then_some(PathObstacle::NoNeighbour { ip: next, interface });
-    neighbour.into_iter().chain(encapsulates.then_some(PathObstacle::Encapsulation(to))).collect()
+    let unknown = (!has_entry).then_some(PathObstacle::UnknownRoute(to));
+    let neighbour = unknown_neighbour(routes, interfaces, interface, gateway.unwrap_or(to));
+    let encapsulation = encapsulates.then_some(PathObstacle::Encapsulation(to));
+    unknown.into_iter().chain(neighbour).chain(encapsulation).collect()
+}
+
+/// The kernel first searches a neighbour whose hardware address it does not know.
+fn unknown_neighbour(
+    routes: &mut Routes,
+    interfaces: &mut Interfaces,
+    interface: String,
+    ip: IpAddr,
+) -> Option<PathObstacle> {
+    if link(interfaces, &interface).is_some_and(|link| !link.searches_neighbours) {
+        return None;
+    }
+    let neighbour = routes.neighbour(&interface, ip).ok().flatten();
+    let is_valid = neighbour.is_some_and(|neighbour| neighbour.is_valid);
+    (!is_valid).then_some(PathObstacle::NoNeighbour { ip, interface })
+}
+
+/// What takes packets over anywhere on this host.
+pub(super) fn of_host() -> Vec<PathObstacle> {
+    let ipvs = match ipvs::has_services() {
+        Ok(has_services) => has_services.then_some(PathObstacle::Ipvs),
+        Err(_) => Some(PathObstacle::UnreadIpvs),
+    };
+    let programs = match cgroup::has_socket_programs() {
+        Ok(has_programs) => has_programs.then_some(PathObstacle::SocketPrograms),
+        Err(_) => Some(PathObstacle::UnreadSocketPrograms),
+    };
+    ipvs.into_iter().chain(programs).collect()
 }
 
 /// The kernel drops the first packet of a connection for which the conntrack table has no room.
@@ -125,6 +163,15 @@ fn filters(interfaces: &mut Interfaces, all: &[String], direction: Direction) ->
     }
     let known = (!with_filters.is_empty()).then_some(PathObstacle::Filters(with_filters));
     known.or(is_unknown.then_some(PathObstacle::UnlistedFilters)).into_iter().collect()
+}
+
+/// Why an interface neither sends nor receives.
+fn state(name: &str, link: &Link) -> Option<PathObstacle> {
+    match link {
+        Link { is_up: false, .. } => Some(PathObstacle::InterfaceDown(name.to_owned())),
+        Link { has_carrier: false, .. } => Some(PathObstacle::NoCarrier(name.to_owned())),
+        _ => None,
+    }
 }
 
 /// A bridge is followed. Packets of other devices are not seen at the interface itself.

@@ -15,7 +15,7 @@ use rulegen_ruleset::iptables::TracedHost;
 use rulegen_ruleset::nftables::{Delinearized, Name, Unknown};
 use rulegen_ruleset::{Origin, Packet};
 
-use super::network::LiveNetwork;
+use super::network::{InputInterface, LiveNetwork};
 use super::others::{Followed, base_chains};
 use crate::args::{ExplainArgs, KernelArgs};
 use crate::commands::{iptables, variant_in_use};
@@ -70,6 +70,15 @@ impl ExplainedRules {
     pub(super) fn origin(&self, source: IpAddr, destination: IpAddr) -> Origin {
         let network = self.host.as_ref().map(|host| &host.network);
         network.map_or(Origin::UnknownInterface, |network| network.origin(source, destination))
+    }
+
+    /// The interface through which packets of a named one come in. Fails if the host that the rules
+    /// are of does not have it.
+    pub(super) fn input(&self, name: &str) -> Result<InputInterface> {
+        match &self.host {
+            Some(host) => host.network.input(name),
+            None => Ok(InputInterface { interface: name.to_owned(), remark: None }),
+        }
     }
 
     /// The Services that the rules are for.

@@ -63,7 +63,7 @@ impl Text {
             last = Some(remark.about);
         }
         writeln!(self.out)?;
-        self.ends(ends)?;
+        self.ends(ends, &to)?;
         let is_routed = ends.iter().any(|end| end.outcome != Outcome::Unreachable);
         let first = match ends.len() {
             _ if !is_routed => "Rules that it would pass if it were routed:",
@@ -107,6 +107,7 @@ impl Text {
     fn remark(&mut self, remark: &Remark, is_more: bool) -> std::fmt::Result {
         let label = match remark.about {
             _ if is_more => "",
+            RemarkSubject::Input => "input",
             RemarkSubject::Policy => "policy",
             RemarkSubject::Choice => "choice",
             RemarkSubject::Source => "source",
@@ -127,13 +128,13 @@ impl Text {
 
     /// The ends with their causes and conditions. Equal conditions are written once, after the last
     /// end that has them, and those of all ends at the end.
-    fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
+    fn ends(&mut self, ends: &[End], to: &str) -> std::fmt::Result {
         let is_of_all =
             |condition: &&EndCondition| ends.iter().all(|end| end.conditions.contains(condition));
         let groups: Vec<&[End]> =
             ends.chunk_by(|end, next| end.conditions == next.conditions).collect();
         for group in &groups {
-            group.iter().try_for_each(|end| self.end(end))?;
+            group.iter().try_for_each(|end| self.end(end, to))?;
             let own = group.first().into_iter().flat_map(|end| &end.conditions);
             let own = own.filter(|condition| groups.len() == 1 || !is_of_all(condition));
             own.map(|condition| ("", condition)).try_for_each(|of| self.condition(of))?;
@@ -148,10 +149,17 @@ impl Text {
         writeln!(self.out, "{}", self.paint.dim(&text))
     }
 
-    fn end(&mut self, end: &End) -> std::fmt::Result {
+    fn end(&mut self, end: &End, to: &str) -> std::fmt::Result {
         let outcome = match end.outcome {
             Outcome::Endpoint { .. } => self.paint.comes(&format!("{}", Ending(end))),
-            Outcome::Passes { .. } => format!("{}", Ending(end)),
+            Outcome::Passes { .. } => {
+                let place = match end.interface.as_deref() {
+                    Some("lo") => format!("to {to} at this node"),
+                    Some(interface) => format!("to {to} through {}", plain(interface)),
+                    None => format!("to {to}"),
+                };
+                format!("{} {place}", Ending(end))
+            }
             _ => self.paint.goes(&format!("{}", Ending(end))),
         };
         writeln!(self.out, "{:>9}  {outcome}", chance(end))?;

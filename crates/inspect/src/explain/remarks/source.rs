@@ -10,37 +10,39 @@ use crate::explain::path::PacketPath;
 use crate::explain::remark::{Remark, RemarkSubject};
 use crate::explain::{Outcome, ReachedFrontend};
 use crate::rule_role::RuleRole;
-use crate::words::{Code, MasqueradeReason};
+use crate::words::{self, Code, MasqueradeReason};
 
 impl Remarks<'_> {
     /// For all endpoints, then for one that reaches itself (hairpin).
     pub(super) fn source(&self) -> Vec<Remark> {
-        let mut remarks: Vec<Remark> = Vec::new();
-        let mut add = |remark: Remark| {
-            if !remarks.contains(&remark) {
-                remarks.push(remark);
-            }
-        };
+        let mut remarks: Vec<(Remark, Vec<String>)> = Vec::new();
         for way in self.ways {
             let reasons: Vec<MasqueradeReason> = way.roles().filter_map(reason).collect();
-            match (way.verdict, reasons.last()) {
-                (Outcome::Endpoint { masqueraded: true, .. }, Some(reason)) => {
-                    add(self.masqueraded(*reason));
-                }
-                (Outcome::Endpoint { masqueraded: true, .. }, None) => add(Remark::new(
+            let Outcome::Endpoint { endpoint, masqueraded } = way.verdict else { continue };
+            let remark = match (masqueraded, reasons.last()) {
+                (true, Some(reason)) => self.masqueraded(*reason),
+                (true, None) => Remark::new(
                     RemarkSubject::Source,
                     Code::MasqueradedByOthers,
                     "the endpoint sees the node's address as its client: a rule that is not a Service rule masquerades it",
-                )),
-                (Outcome::Endpoint { masqueraded: false, .. }, Some(_)) => add(self.unmasked()),
-                (Outcome::Endpoint { masqueraded: false, .. }, None) => add(self.unchanged(way)),
-                _ => {}
+                ),
+                (false, Some(_)) => self.unmasked(),
+                (false, None) => self.unchanged(way),
+            };
+            match remarks.iter_mut().find(|(other, _)| *other == remark) {
+                Some((_, endpoints)) => endpoints.push(endpoint.to_string()),
+                None => remarks.push((remark, vec![endpoint.to_string()])),
             }
         }
         // What holds of most endpoints comes first.
         let hairpin = Code::Masquerade(MasqueradeReason::Hairpin);
-        remarks.sort_by_key(|remark| remark.code == hairpin);
-        remarks
+        remarks.sort_by_key(|(remark, _)| remark.code == hairpin);
+        let has_several = remarks.len() > 1;
+        let named = |(remark, endpoints): (Remark, Vec<String>)| match has_several {
+            true => Remark { text: words::of_endpoints(&endpoints, &remark.text), ..remark },
+            false => remark,
+        };
+        remarks.into_iter().map(named).collect()
     }
 
     fn masqueraded(&self, reason: MasqueradeReason) -> Remark {

@@ -88,7 +88,7 @@ impl Decoded {
                     let mut rule = rule.clone();
                     let condition = loaded.is_in(std::slice::from_ref(element), false)?;
                     *rule.conditions.get_mut(at)? = condition;
-                    rule.action = element.action.clone().unwrap_or(Action::Anything);
+                    rule.action = element.action.clone().unwrap_or_else(not_followed);
                     Some(rule)
                 });
                 let each: Vec<FilterRule> = each.collect();
@@ -174,7 +174,8 @@ impl Decoder {
                     self.unknown(format!("-m {name}"));
                 }
             }
-            "queue" | "tproxy" | "fwd" | "synproxy" => self.act(Action::Anything),
+            "limit" => self.unknown(limit(data)),
+            "queue" | "tproxy" | "fwd" | "synproxy" => self.act(Action::Anything(name.into())),
             "objref" if is_counter(data) => {}
             // Limits, quotas and others may end the rule, or load a register.
             other => {
@@ -231,7 +232,7 @@ impl Decoder {
         const FROM: u16 = 5;
         if number(data, FROM).is_some() {
             // It changes the packet in a way that is not followed.
-            self.act(Action::Anything);
+            self.act(Action::Anything("payload set …".into()));
             return;
         }
         let part = number(data, OFFSET).zip(number(data, LENGTH));
@@ -422,7 +423,7 @@ impl Decoder {
             self.decoded.lookups.push(Lookup { set, field, negated, is_verdict, at });
         }
         match to {
-            Some(0) => self.act(Action::Anything),
+            Some(0) => self.act(Action::Anything("vmap".into())),
             Some(_) => self.load(data, TO, Loaded::Unknown),
             None => {}
         }
@@ -434,7 +435,7 @@ impl Decoder {
         const DATA: u16 = 2;
         match number(data, TO) {
             Some(0) => {
-                let action = inside(data, DATA).and_then(verdict).unwrap_or(Action::Anything);
+                let action = inside(data, DATA).and_then(verdict).unwrap_or_else(not_followed);
                 self.act(action);
             }
             _ => self.load(data, TO, Loaded::Unknown),
@@ -455,6 +456,31 @@ impl Decoder {
             self.decoded.rule.untracks = true;
         }
     }
+}
+
+/// A verdict that is not known.
+fn not_followed() -> Action {
+    Action::Anything("verdict …".into())
+}
+
+/// The statement `limit` (NFTA_LIMIT_*) in nft's words. The unit is a number of seconds.
+fn limit(data: &[u8]) -> String {
+    const BYTES: u32 = 1;
+    const INVERTED: u32 = 1;
+    let wide = |kind| Some(u64::from_be_bytes(inside(data, kind)?.try_into().ok()?));
+    let Some((rate, seconds)) = wide(1).zip(wide(2)) else { return "limit".to_owned() };
+    let unit = match seconds {
+        1 => "second".to_owned(),
+        60 => "minute".to_owned(),
+        3_600 => "hour".to_owned(),
+        86_400 => "day".to_owned(),
+        604_800 => "week".to_owned(),
+        other => format!("{other} seconds"),
+    };
+    let over =
+        if number(data, 5).is_some_and(|flags| flags & INVERTED != 0) { "over " } else { "" };
+    let bytes = if number(data, 4) == Some(BYTES) { " bytes" } else { "" };
+    format!("limit rate {over}{rate}{bytes}/{unit}")
 }
 
 /// NFTA_OBJREF_IMM_TYPE and NFT_OBJECT_COUNTER.
@@ -547,6 +573,10 @@ mod tests {
     use rulegen_ruleset::firewall::{Connection, PartialPacket, Ternary};
 
     use super::*;
+
+    fn wide(kind: u16, value: u64) -> Vec<u8> {
+        attribute(kind, &value.to_be_bytes())
+    }
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(value.len() + 4).unwrap();
@@ -661,6 +691,24 @@ mod tests {
             (vec![ct(2), mask(32), cmp(0, &zero)], "ct status ! dnat", Ternary::No),
             (vec![expression("counter", &[])], "", Ternary::Yes),
             (vec![expression("limit", &[])], "limit", Ternary::Unknown),
+            (
+                vec![expression("limit", &[wide(1, 5), wide(2, 60)])],
+                "limit rate 5/minute",
+                Ternary::Unknown,
+            ),
+            (
+                vec![expression(
+                    "limit",
+                    &[
+                        wide(1, 1000),
+                        wide(2, 1),
+                        attribute(4, &1_u32.to_be_bytes()),
+                        attribute(5, &1_u32.to_be_bytes()),
+                    ],
+                )],
+                "limit rate over 1000 bytes/second",
+                Ternary::Unknown,
+            ),
             (vec![expression("match", &[attribute(1, b"set\0")])], "-m set", Ternary::Unknown),
         ] {
             let expressions = [expressions.concat(), immediate(0, "")].concat();
@@ -685,7 +733,7 @@ mod tests {
             (expression("reject", &[]), "reject"),
             (expression("notrack", &[]), "notrack"),
             (expression("masq", &[]), "nat …"),
-            (expression("queue", &[]), "…"),
+            (expression("queue", &[]), "queue"),
             (expression("target", &[attribute(1, b"LOG\0")]), ""),
             (expression("target", &[attribute(1, b"REJECT\0")]), "reject"),
             (expression("meta", &[number(2, 3), number(3, 1)]), "meta mark set …"),
@@ -725,7 +773,7 @@ mod tests {
             rules.iter().map(|rule| (rule.matches(&packet()), &rule.action)).collect();
         assert_eq!(found, [(Ternary::No, &Action::Accept), (Ternary::Yes, &Action::Drop)]);
         let unread = decode(&rule).with_sets(&Sets::default());
-        assert_eq!((unread.len(), &unread[0].action), (1, &Action::Anything));
+        assert_eq!((unread.len(), &unread[0].action), (1, &Action::Anything("vmap".into())));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) fn verdict(data: &[u8]) -> Option<Action> {
         -3 => Action::Jump(chain()?),
         -4 => Action::Goto(chain()?),
         -5 => Action::Return,
-        _ => Action::Anything,
+        _ => Action::Anything("verdict …".into()),
     })
 }
 
