@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn message(kind: u16, flags: u16) -> Vec<u8> {
-        let (length, sequence) = (HEADER as u32 + 4, 1_u32);
+        let (length, sequence) = (u32::try_from(HEADER + 4).unwrap(), 1_u32);
         let words = [&kind.to_ne_bytes()[..], &flags.to_ne_bytes(), &sequence.to_ne_bytes()];
         [&length.to_ne_bytes()[..], &words.concat(), &[0; 8]].concat()
     }
