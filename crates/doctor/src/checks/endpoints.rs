@@ -184,8 +184,8 @@ mod tests {
             lines(&[not_ready(1, "a"), not_ready(2, "b"), of("web", "c", four, none())]),
             [
                 "Service default/web:c (IPv4) has no EndpointSlice",
-                "Service default/web:a (IPv4) has no endpoint that is ready: 1 not ready; :b (IPv4) \
-                 has no endpoint that is ready: 2 not ready",
+                "Service default/web:a (IPv4) has no ready endpoint: 1 not ready; :b (IPv4) \
+                 has no ready endpoint: 2 not ready",
             ]
         );
         let many: Vec<_> = (0..100).map(|n| not_ready(n, &n.to_string())).collect();
