@@ -1220,7 +1220,7 @@ fn doctor_services_without_endpoints() {
     patient.apply(&elsewhere, "");
     let what = patient.one("endpoints", "note");
     assert!(
-        what.starts_with("Service default/front:http (IPv4) has no endpoint on this node"),
+        what.starts_with("Service default/front:http (IPv4) has no usable endpoint on this node"),
         "{what}"
     );
     patient.apply(&objects(), "");

@@ -141,10 +141,10 @@ fn trace_reports_why_packet_is_rejected_or_dropped() {
     let to = "--to 10.96.0.0/16 --to 192.168.50.1:30040 --to 198.51.100.80 --to 10.244.2.6";
     let trace = Trace::start(&lab.node, &format!("{to} -o json"));
     for (from, to, end, why) in [
-        (From::BridgedPod, "10.96.0.40:80", "rejected", "lab/empty:tcp has no endpoint"),
-        (From::Node, "10.96.0.40:80", "rejected", "lab/empty:tcp has no endpoint"),
-        (From::Outside, "192.168.50.1:30040", "rejected", "lab/empty:tcp has no endpoint"),
-        (From::BridgedPod, "10.96.0.60:80", "dropped", "none on this node"),
+        (From::BridgedPod, "10.96.0.40:80", "rejected", "lab/empty:tcp has no ready endpoint"),
+        (From::Node, "10.96.0.40:80", "rejected", "lab/empty:tcp has no ready endpoint"),
+        (From::Outside, "192.168.50.1:30040", "rejected", "lab/empty:tcp has no ready endpoint"),
+        (From::BridgedPod, "10.96.0.60:80", "dropped", "none usable on this node"),
         (From::Outside, "198.51.100.80:80", "dropped", "not from a source range"),
         (From::BridgedPod, "10.96.0.10:9999", "rejected", "a port that the Service does not have"),
         (From::BridgedPod, "10.244.2.6:8081", "dropped", "of inet guard wall, \"no admin port\""),

@@ -147,7 +147,7 @@ pub enum Treatment {
 pub enum Refusal {
     /// The cluster has no usable endpoint: rejected with ICMP port unreachable.
     NoEndpoints,
-    /// There are usable endpoints, but none on this node, and the policy is Local: dropped, so that
+    /// There are usable endpoints, but none usable on this node, and the policy is Local: dropped, so that
     /// the client retries and may reach another node.
     NoLocalEndpoints,
 }

@@ -80,7 +80,7 @@ pub fn refusal_reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NoEndpoints => "has no ready endpoint",
         Refusal::NoLocalEndpoints => {
-            "has endpoints, but none on this node, and its traffic policy is Local"
+            "has endpoints, but none usable on this node, and its traffic policy is Local"
         }
     }
 }

@@ -51,7 +51,7 @@ pub enum UnavailableReason {
         /// Number of all other endpoints. They get no traffic.
         unusable: usize,
     },
-    /// There are usable endpoints, but none on this node, and a traffic policy is Local.
+    /// There are usable endpoints, but none usable on this node, and a traffic policy is Local.
     NoneLocal {
         /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,

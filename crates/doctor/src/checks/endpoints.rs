@@ -192,7 +192,7 @@ mod tests {
         let line = lines(&many).concat();
         assert!(line.ends_with("; and 97 more") && line.len() < 300, "{line}");
         let alike: Vec<_> = (0..100).map(|n| not_ready(1, &n.to_string())).collect();
-        let start = "Service default/web ports 0, 1, 10 and 97 more (IPv4) has no endpoint";
+        let start = "Service default/web ports 0, 1, 10 and 97 more (IPv4) has no ready endpoint";
         assert!(lines(&alike).concat().starts_with(start), "{:?}", lines(&alike));
     }
 }

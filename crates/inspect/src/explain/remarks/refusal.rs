@@ -72,7 +72,7 @@ impl Remarks<'_> {
             RemarkSubject::NoEndpoints,
             Code::NoLocalEndpoints,
             format!(
-                "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped{hope}"
+                "{service} has endpoints, but none usable on this node, and its {field} is Local: the packet is dropped{hope}"
             ),
         )
         .change(format!("spec.{field}: Cluster, or a pod of the Service on this node"))
