@@ -135,11 +135,6 @@ fn not_allowed(spec: &ServiceSpec) -> Vec<LintFinding> {
             only_load_balancer,
         ),
         (has_ranges && !is_load_balancer, "spec.loadBalancerSourceRanges", only_load_balancer),
-        (
-            spec.session_affinity_config.is_some() && !has_affinity,
-            "spec.sessionAffinityConfig",
-            "only allowed with sessionAffinity ClientIP",
-        ),
         (is_alias && cluster_ips.any(|ip| !ip.is_empty()), "spec.clusterIP", not_for_alias),
         (
             is_alias && spec.ip_families.as_ref().is_some_and(|of| !of.is_empty()),
@@ -154,6 +149,11 @@ fn not_allowed(spec: &ServiceSpec) -> Vec<LintFinding> {
         ),
     ];
     let mut findings = broken(rules, ProblemCode::FieldNotAllowed);
+    if spec.session_affinity_config.is_some() && !has_affinity {
+        let what = "only allowed with sessionAffinity ClientIP";
+        let finding = found(ProblemCode::FieldNotAllowed, "spec.sessionAffinityConfig", what);
+        findings.push(finding.remedy("set spec.sessionAffinity: ClientIP, or remove the field"));
+    }
     if kind == "ClusterIP" {
         for (n, port) in spec.ports.iter().flatten().enumerate() {
             if port.node_port.is_some_and(|port| port != 0) {

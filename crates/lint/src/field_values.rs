@@ -1,5 +1,6 @@
 //! Values that the API server rejects for a new object, and that a proxy accepts or does not read.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -18,6 +19,8 @@ pub(crate) fn of_service(service: &Service) -> Vec<LintFinding> {
     for (n, port) in ports.iter().enumerate() {
         findings.extend(of_port(n, port, ports.len()));
     }
+    findings.extend(names_of_other_protocols(ports));
+    findings.extend(names(spec));
     let has_name = spec.external_name.as_ref().is_some_and(|name| !name.is_empty());
     if spec.type_.as_deref() == Some("ExternalName") && !has_name {
         let what = "missing: type ExternalName needs a host name";
@@ -107,6 +110,79 @@ fn of_port(n: usize, port: &ServicePort, count: usize) -> Vec<LintFinding> {
         _ => {}
     }
     findings
+}
+
+/// Names that a port of another protocol has too. A proxy accepts them.
+fn names_of_other_protocols(ports: &[ServicePort]) -> Vec<LintFinding> {
+    let protocol = |port: &ServicePort| port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+    let mut protocols: HashMap<&str, String> = HashMap::new();
+    let mut findings = Vec::new();
+    for (n, port) in ports.iter().enumerate() {
+        let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        let first = protocols.entry(name).or_insert_with(|| protocol(port));
+        if *first != protocol(port) {
+            let what = format!(
+                "duplicate name {name:?}: the API server rejects it, also for another protocol"
+            );
+            findings.push(found(ProblemCode::DuplicatePort, format!("spec.ports[{n}].name"), what));
+        }
+    }
+    findings
+}
+
+/// Values that are names.
+fn names(spec: &ServiceSpec) -> Vec<LintFinding> {
+    const DISTRIBUTIONS: [&str; 3] = ["PreferSameZone", "PreferSameNode", "PreferClose"];
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let mut findings = Vec::new();
+    if let Some(text) = given(&spec.traffic_distribution)
+        && !DISTRIBUTIONS.contains(&text.as_str())
+    {
+        let what = format!("unsupported value {text:?}, use one of {}", DISTRIBUTIONS.join(", "));
+        let field = "spec.trafficDistribution".to_owned();
+        findings.push(found(ProblemCode::UnsupportedValue, field, what));
+    }
+    if let Some(text) = given(&spec.external_name)
+        && spec.type_.as_deref() == Some("ExternalName")
+        && !is_subdomain(text.strip_suffix('.').unwrap_or(&text))
+    {
+        let what = format!("invalid host name {text:?}");
+        let finding = found(ProblemCode::InvalidName, "spec.externalName".to_owned(), what);
+        findings.push(finding.remedy("use lower-case DNS labels with dots between them"));
+    }
+    if let Some(text) = given(&spec.load_balancer_class)
+        && !is_qualified_name(&text)
+    {
+        let what = format!("invalid name {text:?}");
+        let finding = found(ProblemCode::InvalidName, "spec.loadBalancerClass".to_owned(), what);
+        findings.push(finding.remedy("use a name such as example.com/internal"));
+    }
+    findings
+}
+
+/// A DNS subdomain (RFC 1123).
+fn is_subdomain(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// The name of a label: `name` or `prefix/name`.
+fn is_qualified_name(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends = [name.bytes().next(), name.bytes().last()];
+    prefix.is_none_or(is_subdomain)
+        && name.len() <= 63
+        && name.bytes().all(is_allowed)
+        && ends.into_iter().all(|b| b.is_some_and(|b| b.is_ascii_alphanumeric()))
 }
 
 /// A service name of RFC 6335.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use rulegen_model::ProblemCode;
+use rulegen_model::{ObjectName, ProblemCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Track;
@@ -61,11 +61,33 @@ const FIELDS: [&str; 43] = [
     "trafficDistribution",
 ];
 
+/// A document whose objects were checked.
+#[derive(Default)]
+pub(crate) struct CheckedDocument {
+    pub(crate) findings: Vec<LintFinding>,
+    /// Number of objects.
+    pub(crate) objects: usize,
+    /// The objects whose names the API server generates.
+    pub(crate) generated: Vec<ObjectName>,
+}
+
 /// Checks all objects of a document, and reads the codes that their annotations ignore.
-pub(crate) fn check(document: &LintDocument, ignores: &mut Ignores) -> Vec<LintFinding> {
-    let mut findings = Vec::new();
+pub(crate) fn check(document: &LintDocument, ignores: &mut Ignores) -> CheckedDocument {
+    let (mut findings, mut generated, mut count) = (Vec::new(), Vec::new(), 0);
     for value in written::values(&document.text) {
+        let misspelt = written::misspelt_kinds(&value).into_iter();
+        findings.extend(misspelt.map(|(kind, known)| {
+            let what = format!("unknown kind {kind:?}, did you mean {known:?}?");
+            let finding = LintFinding::new(ProblemCode::UnsupportedValue, what).field("kind");
+            finding
+                .remedy("correct the kind: the object was not checked")
+                .at(Some(&document.source))
+        }));
         for object in written::objects(&value) {
+            count += 1;
+            if object.has_generated_name() {
+                generated.push(object.name.clone());
+            }
             let of_object = object.check().into_iter().map(|of| of.at(Some(&document.source)));
             findings.extend(of_object);
             if let Some(text) = object.annotation(ANNOTATION) {
@@ -74,12 +96,17 @@ pub(crate) fn check(document: &LintDocument, ignores: &mut Ignores) -> Vec<LintF
             }
         }
     }
-    findings
+    CheckedDocument { findings, objects: count, generated }
 }
 
 impl WrittenObject<'_, Value> {
     fn annotation(&self, name: &str) -> Option<&str> {
         self.value.get("metadata")?.get("annotations")?.get(name)?.as_str()
+    }
+
+    fn has_generated_name(&self) -> bool {
+        let start = self.value.get("metadata").and_then(|of| of.get("generateName"));
+        self.name.name.is_empty() && start.and_then(Value::as_str).is_some_and(|of| !of.is_empty())
     }
 
     fn check(&self) -> Vec<LintFinding> {

@@ -38,6 +38,13 @@ impl Ignores {
                 }
                 let line = line.trim_start();
                 is_blank &= line.is_empty() || line.starts_with(['#', '%']);
+                if ignores_nothing(line) {
+                    let what = format!(
+                        "this comment ignores nothing: write \"# {COMMENT} CODE\" with the codes"
+                    );
+                    let finding = LintFinding::new(ProblemCode::UnknownCode, what).at(Some(source));
+                    findings.push(LintFinding { line: Some(first_line + n), ..finding });
+                }
                 for word in words_of_comment(line) {
                     match word.parse() {
                         Ok(code) => _ = codes.insert(code),
@@ -80,8 +87,8 @@ impl Ignores {
 
     /// Whether a finding is ignored.
     pub(crate) fn contain(&self, finding: &LintFinding) -> bool {
-        // Nothing in such a document was checked, which must not look like success.
-        if finding.code == ProblemCode::InvalidDocument {
+        // Nothing else in such a document or object was checked, which must not look like success.
+        if matches!(finding.code, ProblemCode::InvalidDocument | ProblemCode::InvalidObject) {
             return false;
         }
         let has = |codes: Option<&BTreeSet<ProblemCode>>| {
@@ -118,6 +125,15 @@ impl BlockScalar {
         }
         false
     }
+}
+
+/// Whether a line is a comment that ignores codes, with a misspelt word or without codes.
+fn ignores_nothing(line: &str) -> bool {
+    let Some(comment) = line.strip_prefix('#') else { return false };
+    let is_separator = |c: char| c.is_whitespace() || matches!(c, ':' | '-' | '_' | '/');
+    let letters = comment.chars().filter(|c| !is_separator(*c)).map(|c| c.to_ascii_lowercase());
+    let is_meant = letters.take(13).eq("rulegenignore".chars());
+    is_meant && words_of_comment(line).next().is_none()
 }
 
 /// The codes that a line ignores: `# rulegen:ignore CODE,CODE # reason`.
@@ -159,6 +175,22 @@ mod tests {
             ("- |\n  # rulegen:ignore invalid-name\n- c\n", false),
         ] {
             assert_eq!(!documents(text).0.documents.is_empty(), is_ignored, "{text}");
+        }
+    }
+
+    #[test]
+    fn comment_that_ignores_nothing_is_found() {
+        for (line, is_found) in [
+            ("# rulegen:ignore", true),
+            ("# rulegen: ignore no-slices", true),
+            ("#rulegen-ignore no-slices", true),
+            ("# rulegen:ignored no-slices", true),
+            ("# rulegen:ignore # reason", true),
+            ("# rulegen:ignore no-slices", false),
+            ("# rulegen reads this", false),
+            ("a: b # rulegen:ignore", false),
+        ] {
+            assert_eq!(ignores_nothing(line), is_found, "{line}");
         }
     }
 

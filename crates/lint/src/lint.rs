@@ -9,7 +9,7 @@ use rulegen_model::{
 };
 
 use crate::documents::{self, LintDocument};
-use crate::fields;
+use crate::fields::{self, CheckedDocument};
 use crate::finding::LintFinding;
 use crate::ignores::Ignores;
 use crate::lint_file::LintFile;
@@ -18,8 +18,17 @@ use crate::placeholders;
 use crate::references;
 use crate::services::ServiceIndex;
 
-/// All findings about files, ordered by file and line, without those that are ignored.
-pub fn lint(files: &[LintFile], config: &ProxyConfig) -> Vec<LintFinding> {
+/// What was found in files.
+#[derive(Debug, Clone, Default)]
+pub struct LintReport {
+    /// All findings, ordered by file and line, without those that are ignored.
+    pub findings: Vec<LintFinding>,
+    /// Number of objects that were checked.
+    pub objects: usize,
+}
+
+/// Checks all objects of files.
+pub fn lint(files: &[LintFile], config: &ProxyConfig) -> LintReport {
     let documents: Vec<LintDocument> = files.iter().flat_map(documents::of_file).collect();
     let (mut ignores, mut findings) = Ignores::of_comments(&documents);
     let LintInput { objects, snapshot, problems, outside } = read(files, &documents, config);
@@ -29,8 +38,14 @@ pub fn lint(files: &[LintFile], config: &ProxyConfig) -> Vec<LintFinding> {
     findings.extend(references::unknown_services(&objects));
     findings.extend(references::unknown_nodes(&objects));
     let unreadable = unreadable_documents(&findings);
+    let mut checked = 0;
+    let mut generated = HashSet::new();
     for document in documents.iter().filter(|of| !unreadable.contains(&of.source)) {
-        let of_fields = fields::check(document, &mut ignores).into_iter();
+        let CheckedDocument { findings: of_fields, objects, generated: names } =
+            fields::check(document, &mut ignores);
+        checked += objects;
+        generated.extend(names.into_iter().map(|name| (document.source.clone(), name)));
+        let of_fields = of_fields.into_iter();
         // Reading reports a wrong type too, if it is of a field that it uses.
         findings.extend(of_fields.filter(|finding| {
             let place = finding.source.clone().zip(finding.object.clone());
@@ -38,9 +53,21 @@ pub fn lint(files: &[LintFile], config: &ProxyConfig) -> Vec<LintFinding> {
                 || place.is_none_or(|place| !invalid.contains(&place))
         }));
     }
-    findings.retain(|finding| !ignores.contain(finding));
+    if checked == 0 && findings.is_empty() && !documents.is_empty() {
+        let what = "nothing to check: no Service, EndpointSlice, Endpoints, Node or ServiceCIDR";
+        findings.push(LintFinding::new(ProblemCode::EmptyInput, what));
+    }
+    findings.retain(|finding| !ignores.contain(finding) && !is_generated(finding, &generated));
     locate(&mut findings, &documents, &unreadable);
-    sorted(findings, files)
+    LintReport { findings: sorted(findings, files), objects: checked }
+}
+
+/// Whether a name is missing that the API server generates.
+fn is_generated(finding: &LintFinding, generated: &HashSet<(Source, ObjectName)>) -> bool {
+    let place = finding.source.clone().zip(finding.object.clone());
+    finding.code == ProblemCode::InvalidName
+        && finding.field.as_deref() == Some("metadata.name")
+        && place.is_some_and(|place| generated.contains(&place))
 }
 
 struct LintInput {

@@ -69,6 +69,34 @@ pub(crate) fn values(text: &str) -> Vec<Value> {
     yaml_value(text).into_iter().collect()
 }
 
+/// The kinds of a document that are most likely misspelt, with the kinds that are meant.
+pub(crate) fn misspelt_kinds(document: &Value) -> Vec<(String, &'static str)> {
+    let mut found = Vec::new();
+    add_misspelt(document, 0, &mut found);
+    found
+}
+
+fn add_misspelt(value: &Value, depth: usize, found: &mut Vec<(String, &'static str)>) {
+    if depth > MAX_LIST_DEPTH {
+        return;
+    }
+    if let Some(items) = value.elements().or_else(|| value.field("items")?.elements()) {
+        return items.iter().for_each(|item| add_misspelt(item, depth + 1, found));
+    }
+    let kind = value.text("kind").unwrap_or_default();
+    let known = KINDS.into_iter().map(|(known, _)| known).find(|known| is_misspelt(kind, known));
+    let known = known.filter(|known| kind != *known);
+    found.extend(known.map(|known| (kind.to_owned(), known)));
+}
+
+/// One letter is missing, added or replaced, or two are exchanged, or the case is another. Other kinds,
+/// such as ServiceAccount, differ more.
+fn is_misspelt(kind: &str, known: &str) -> bool {
+    let (kind, lower) = (kind.to_lowercase(), known.to_lowercase());
+    let is_other = !KINDS.iter().any(|(of, _)| of.to_lowercase() == kind) || kind == lower;
+    is_other && strsim::osa_distance(&kind, &lower) <= 1
+}
+
 /// The objects of a document, in order.
 pub(crate) fn objects<V: WrittenValue>(document: &V) -> Vec<WrittenObject<'_, V>> {
     let mut found = Vec::new();

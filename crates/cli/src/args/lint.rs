@@ -27,7 +27,7 @@ objects of its YAML document. In JSON, and for one object of a list, use the ann
 rulegen/lint-ignore: CODE,CODE.
 
 JSON: findings [{code, severity, file, document, line, object {kind, namespace, name}, field, message, \
-remedy}]; summary {error, warning, note}. code is stable, message may change.";
+remedy}]; summary {error, warning, note, hidden, objects}: hidden is the number of findings that are not shown, objects that of checked objects. code is stable, message may change.";
 
 #[derive(Debug, Args)]
 pub(crate) struct LintArgs {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::counts::count;
 
-pub(super) fn describe(findings: &[LintFinding]) -> Result<String> {
+/// `hidden` is the number of findings that are not shown, `objects` that of checked objects.
+pub(super) fn describe(findings: &[LintFinding], hidden: usize, objects: usize) -> Result<String> {
     let all: Vec<Value> = findings.iter().map(finding).collect();
     let report = json!({
         "findings": all,
@@ -14,6 +15,8 @@ pub(super) fn describe(findings: &[LintFinding]) -> Result<String> {
             "error": count(findings, FindingSeverity::Error),
             "warning": count(findings, FindingSeverity::Warning),
             "note": count(findings, FindingSeverity::Note),
+            "hidden": hidden,
+            "objects": objects,
         },
     });
     let text = serde_json::to_string_pretty(&report).context("cannot write findings as JSON")?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rulegen_config::{ProxyConfig, read_config};
-use rulegen_lint::{FindingSeverity, LintFile, LintFinding, lint};
+use rulegen_lint::{FindingSeverity, LintFile, LintFinding, LintReport, lint};
 use rulegen_model::{ProblemCode, Severity};
 
 use super::print;
@@ -38,14 +38,14 @@ fn run_checks(args: &LintArgs) -> Result<u8> {
     let config = args.config.as_deref().map(configuration).transpose()?.unwrap_or_default();
     let contents = args.filename.iter().flat_map(|path| read_contents(path));
     let files: Vec<LintFile> = contents.map(|(name, content)| LintFile { name, content }).collect();
-    let findings = lint(&files, &config);
+    let LintReport { findings, objects } = lint(&files, &config);
     let fail_on = FindingSeverity::from(args.fail_on);
     let least = FindingSeverity::from(args.severity).min(fail_on);
     let (shown, hidden): (Vec<LintFinding>, Vec<LintFinding>) =
         findings.into_iter().partition(|finding| finding.severity >= least);
     print(&match args.output {
-        LintForm::Text => text::describe(&shown, hidden.len(), Paint::for_stdout()),
-        LintForm::Json => json::describe(&shown)?,
+        LintForm::Text => text::describe(&shown, hidden.len(), objects, Paint::for_stdout()),
+        LintForm::Json => json::describe(&shown, hidden.len(), objects)?,
         LintForm::Sarif => sarif::describe(&shown)?,
     })?;
     Ok(status(&shown, fail_on))

@@ -8,8 +8,13 @@ use super::counts::count;
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// `hidden` is the number of findings that are not shown.
-pub(super) fn describe(findings: &[LintFinding], hidden: usize, paint: Paint) -> String {
+/// `hidden` is the number of findings that are not shown, `objects` that of checked objects.
+pub(super) fn describe(
+    findings: &[LintFinding],
+    hidden: usize,
+    objects: usize,
+    paint: Paint,
+) -> String {
     let mut out = String::new();
     for finding in findings {
         // Writing into a String cannot fail.
@@ -29,7 +34,11 @@ pub(super) fn describe(findings: &[LintFinding], hidden: usize, paint: Paint) ->
         0 => String::new(),
         hidden => format!(" ({hidden} less severe not shown, see --severity)"),
     };
-    let _ = writeln!(out, "{}{hidden}", words.join(", "));
+    let checked = match objects {
+        1 => "1 object checked".to_owned(),
+        objects => format!("{objects} objects checked"),
+    };
+    let _ = writeln!(out, "{}{hidden}; {checked}", words.join(", "));
     out
 }
 
