@@ -174,6 +174,14 @@ impl NfTables {
         Ok(true)
     }
 
+    /// True if the table exists and has the flag dormant: the kernel does not use its rules.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
+    pub fn is_dormant(&mut self, family: IpFamily, name: &Name) -> Result<bool, DataplaneError> {
+        read::is_dormant(&mut self.socket, family, name)
+    }
+
     /// Deletes the tables that exist, and returns them.
     ///
     /// # Errors

@@ -56,6 +56,15 @@ pub(super) fn exists(
     Ok(find(socket, of, name)?.is_some())
 }
 
+/// True if the table exists and is dormant.
+pub(super) fn is_dormant(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    name: &Name,
+) -> Result<bool, DataplaneError> {
+    Ok(find(socket, of, name)?.is_some_and(|table| table::is_dormant(&table)))
+}
+
 /// The kernel's handle of a table; `None` if it does not exist.
 pub(super) fn table_handle(
     socket: &mut NfTablesSocket,

@@ -28,10 +28,18 @@ pub(super) fn handle(raw: &RawTable) -> Option<u64> {
     raw.borrow().get_u64(sys::NFTNL_TABLE_HANDLE)
 }
 
+/// NFT_TABLE_F_DORMANT of linux/netfilter/nf_tables.h: the kernel does not use the table's chains.
+pub(super) const DORMANT: u32 = 1;
+
+pub(super) fn is_dormant(raw: &RawTable) -> bool {
+    let flags = raw.borrow().get_u32(sys::NFTNL_TABLE_FLAGS);
+    flags.is_some_and(|flags| flags & DORMANT != 0)
+}
+
 /// Foreign properties of a table itself.
 pub(super) fn foreign(raw: &RawTable) -> Vec<String> {
     // NFT_TABLE_F_* of linux/netfilter/nf_tables.h.
-    const FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];
+    const FLAGS: [(u32, &str); 3] = [(DORMANT, "dormant"), (2, "owner"), (4, "persist")];
     let actual = raw.borrow().get_u32(sys::NFTNL_TABLE_FLAGS).unwrap_or_default();
     let known = FLAGS.iter().filter(|(flag, _)| actual & flag != 0);
     let mut foreign: Vec<String> = known.map(|(_, name)| format!("the flag {name}")).collect();

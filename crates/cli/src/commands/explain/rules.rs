@@ -120,7 +120,14 @@ impl ExplainedRules {
 fn held_table(args: &KernelArgs, name: &Name, family: IpFamily) -> Result<ExplainedRules> {
     let mut kernel = NfTables::open()?;
     let Some(Delinearized { table, unknown }) = followed_table(&mut kernel, family, name)? else {
-        bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
+        let family_name = family.nft_name();
+        if kernel.is_dormant(family, name)? {
+            bail!(
+                "table {family_name} {name} is dormant: the kernel does not use its rules. Enable it \
+                 with: nft add table {family_name} {name}"
+            );
+        }
+        bail!("the kernel has no table {family_name} {name}: no rules were applied here");
     };
     let name = table.name.clone();
     let unknown = unknown.iter().map(|unknown| match unknown {
@@ -133,14 +140,14 @@ fn held_table(args: &KernelArgs, name: &Name, family: IpFamily) -> Result<Explai
     Ok(ExplainedRules { rules: rulegen::Rules::Nftables(table), unknown, host })
 }
 
-/// Our table. If it does not exist or has no Services, kube-proxy's own.
+/// Our table. If it does not exist, is dormant or has no Services, kube-proxy's own.
 fn followed_table(
     kernel: &mut NfTables,
     family: IpFamily,
     name: &Name,
 ) -> Result<Option<Delinearized>> {
     let kube_proxys = Name::from(KUBE_PROXY_TABLE);
-    let ours = if *name == kube_proxys {
+    let ours = if *name == kube_proxys || kernel.is_dormant(family, name)? {
         None
     } else {
         let (_, ours) = kernel.read(&[(family, name)])?;
@@ -148,6 +155,7 @@ fn followed_table(
     };
     match ours {
         Some(ours) if !of_table(&ours.table).services.is_empty() => Ok(Some(ours)),
+        ours if kernel.is_dormant(family, &kube_proxys)? => Ok(ours),
         ours => {
             let theirs = kernel.read_of_others(&[(family, &kube_proxys)])?;
             let theirs = theirs.into_iter().flatten().next();

@@ -8,7 +8,7 @@ mod rule;
 mod sets;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nftnl::nftnl_sys::libc;
@@ -21,12 +21,14 @@ use super::nat_base_chains::{dump, each_rule, family, inside};
 use super::nftrace::family_of_number;
 use super::read::Interrupted;
 use super::socket::NfTablesSocket;
+use super::table::DORMANT;
 use super::{ATTEMPTS, DataplaneError, NfTables, attribute};
 use sets::Sets;
 
 impl NfTables {
     /// The base chains of the wanted tables, given by family and name, each with the rules of its
-    /// table. Ordered by family and table. Tables of family arp are left out.
+    /// table. Ordered by family and table. Tables of family arp are left out, and dormant ones, which
+    /// the kernel does not use.
     ///
     /// # Errors
     /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
@@ -50,11 +52,13 @@ fn read(
     is_wanted: impl Fn(TableFamily, &str) -> bool,
 ) -> Result<Vec<(TableFamily, FirewallBaseChain)>, Interrupted> {
     let mut tables: BTreeMap<(u8, String), Vec<FirewallBaseChain>> = BTreeMap::new();
+    let dormant = dormant_tables(socket)?;
     dump(socket, libc::NFT_MSG_GETCHAIN, 0, None, |message| {
         if let Some((number, table, base)) = base_chain(message) {
             tables.entry((number, table)).or_default().push(base);
         }
     })?;
+    tables.retain(|table, _| !dormant.contains(table));
     let mut found = Vec::new();
     for ((number, table), bases) in tables {
         let of = family_of_number(number).filter(|of| *of != TableFamily::Arp);
@@ -69,6 +73,21 @@ fn read(
         }
     }
     Ok(found)
+}
+
+/// The numbers of the families and the names of dormant tables.
+fn dormant_tables(socket: &mut NfTablesSocket) -> Result<BTreeSet<(u8, String)>, Interrupted> {
+    // NFTA_TABLE_*.
+    const NAME: u16 = 1;
+    const FLAGS: u16 = 2;
+    let mut dormant = BTreeSet::new();
+    dump(socket, libc::NFT_MSG_GETTABLE, 0, None, |message| {
+        let flags = attribute::be32(message, FLAGS).unwrap_or_default();
+        if flags & DORMANT != 0 {
+            dormant.extend(family(message).zip(attribute::text(message, NAME)));
+        }
+    })?;
+    Ok(dormant)
 }
 
 /// The number of the family, the table, and the chain without its rules.
