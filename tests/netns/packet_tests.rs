@@ -98,3 +98,107 @@ fn packet_tests_live_without_rules_fail() {
     assert_eq!(status, 2, "{text}");
     assert!(text.contains("this network namespace has no rules of Services"), "{text}");
 }
+
+/// A node that passes its cases, and a file with those that run.
+fn passing(mode: &str, other_mode: &str) -> (Namespace, String) {
+    let (namespace, file) = node(mode, other_mode);
+    namespace.run("sysctl -qw net.ipv4.ip_forward=1");
+    let (status, text) = test(&namespace, &file);
+    assert_eq!(status, 0, "{text}");
+    (namespace, file)
+}
+
+/// Runs the cases, and checks the status, and that the output has these texts.
+fn expect(namespace: &Namespace, arguments: &str, wanted: i32, texts: &[&str]) {
+    let (status, text) = test(namespace, arguments);
+    assert_eq!(status, wanted, "{text}");
+    for wanted in texts {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+}
+
+/// The match depends on the source port, which a case does not have. Most packets would take it.
+#[test]
+fn packet_tests_live_fail_with_a_rule_that_is_not_understood_iptables() {
+    let (namespace, file) = passing("iptables", "nftables");
+    let chain = "$(iptables -t nat -S | awk '/^-N KUBE-SVC-/ {print $2}')";
+    namespace
+        .run(&format!("iptables -t nat -I {chain} 1 -p tcp -m tcp --sport 1024:65535 -j RETURN"));
+    let texts = ["test from a pod (iptables) ... FAILED", "rules\n", "--sport 1024:65535"];
+    expect(&namespace, &file, 1, &texts);
+}
+
+#[test]
+fn packet_tests_live_fail_with_a_rule_that_is_not_understood_nftables() {
+    let (namespace, file) = passing("nftables", "iptables");
+    namespace.run("nft insert rule ip rulegen services meta random '< 3000000000' drop");
+    let texts = ["test from a pod (nftables) ... FAILED", "rules\n", "services: "];
+    expect(&namespace, &file, 1, &texts);
+}
+
+#[test]
+fn packet_tests_live_pass_with_conditions_of_other_tables() {
+    let (namespace, file) = passing("nftables", "iptables");
+    let others = [
+        (
+            "ip",
+            "nat hook prerouting priority -110",
+            "tcp dport 80 meta random < 9 dnat to 192.0.2.1",
+        ),
+        ("ip", "nat hook prerouting priority -110", "tcp dport 80 meta random < 9 redirect to :9"),
+        ("netdev", "filter hook ingress device cni0 priority 0", "meta random < 9 drop"),
+        ("ip", "filter hook forward priority 0", "meta random < 9 drop"),
+    ];
+    for (family, hook, rule) in others {
+        namespace.run(&format!(
+            "nft 'table {family} other {{ chain c {{ type {hook}; policy accept; {rule}; }}; }}'"
+        ));
+        let texts = [
+            &format!("... ok, unless\n    table {family} other "),
+            "passed with conditions; 0 failed",
+        ];
+        expect(&namespace, &file, 0, &texts);
+        let texts = ["conditions\n    expected: none\n    actual:   unless table "];
+        expect(&namespace, &format!("--fail-on-conditions {file}"), 1, &texts);
+        namespace.run(&format!("nft delete table {family} other"));
+    }
+    namespace.run(
+        "nft 'table ip other { chain c { type filter hook forward priority 0; meta random < 9 drop; }; }'",
+    );
+    let texts = ["\"result\": \"conditional\"", "\"code\": \"other-table\"", "\"conditional\": 2"];
+    expect(&namespace, &format!("-o json {file}"), 0, &texts);
+    let texts = ["<property name=\"unless\" value=\"table ip other "];
+    expect(&namespace, &format!("-o junit {file}"), 0, &texts);
+    let texts = ["ok 1 - ", "  message: |\n    unless table ip other "];
+    expect(&namespace, &format!("-o tap {file}"), 0, &texts);
+}
+
+#[test]
+fn packet_tests_live_ignore_dormant_tables() {
+    let (namespace, file) = passing("nftables", "iptables");
+    namespace.run(
+        "nft 'table ip other { flags dormant; chain c { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    expect(&namespace, &file, 0, &["test from a pod (nftables) ... ok\n"]);
+    namespace.run("nft add table ip rulegen '{ flags dormant; }'");
+    expect(
+        &namespace,
+        &file,
+        2,
+        &["table ip rulegen is dormant: the kernel does not use its rules"],
+    );
+}
+
+#[test]
+fn packet_tests_live_need_the_node_of_the_file() {
+    let (namespace, file) = passing("nftables", "iptables");
+    let cases = std::fs::read_to_string(&file).unwrap();
+    let other = namespace.file("other.yaml", &cases.replace("  node: node-1", "  node: node-2"));
+    let wrong = "case \"from outside\": inputs.node: the rules in this kernel are not those of node \
+                 \"node-2\": this host";
+    expect(&namespace, &other, 2, &[wrong, "does not have its address 192.168.1.20"]);
+    let cases = cases.replace("from: {pods: {app: client}}", "from: default/shop-1");
+    let other = namespace.file("sender.yaml", &cases);
+    let ignored = "test from a pod (nftables) ... ignored, its sender is on another node, node-2";
+    expect(&namespace, &other, 0, &[ignored]);
+}

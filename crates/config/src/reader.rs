@@ -1,6 +1,6 @@
 //! Reads a [`KubeProxyConfiguration`] from a file and reports its problems.
 
-use rulegen_model::{ObjectName, Problem, Severity, Source, yaml_value};
+use rulegen_model::{ObjectName, Problem, ProblemCode, Severity, Source, yaml_value};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment, Track};
 
@@ -75,7 +75,8 @@ impl Reader {
             let error: serde_json::Error = match read {
                 Ok(config) => {
                     for field in unknown {
-                        self.push(Problem::warning(field, "unknown field, ignored"));
+                        let problem = Problem::warning(field, "unknown field, ignored");
+                        self.push(problem.code(ProblemCode::UnknownField));
                     }
                     return config;
                 }

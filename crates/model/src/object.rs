@@ -178,6 +178,9 @@ pub struct ServiceSpec {
     /// Whether it has a selector. Endpoints of other Services are created manually.
     #[serde(rename = "selector", deserialize_with = "is_filled", serialize_with = "filled")]
     pub has_selector: bool,
+    /// Whether endpoints count as ready before they are.
+    #[serde(deserialize_with = "or_default")]
+    pub publish_not_ready_addresses: bool,
 }
 
 /// One entry of a Service's `spec.ports`.

@@ -65,14 +65,31 @@ impl Objects {
         if let Some(pod) = pods.and_then(|pods| pods.get(&ObjectKey::new(namespace, name))) {
             return pod.addresses.clone();
         }
-        let is_pod = |endpoint: &&SliceEndpoint| {
+        let endpoints = self.endpoints_of_pod(namespace, name);
+        endpoints.flat_map(|of| &of.addresses).filter_map(|ip| parse_address(ip)).collect()
+    }
+
+    /// The node of a pod: that of the Pod if it is known, else that of an endpoint that names it.
+    pub fn pod_node(&self, namespace: &str, name: &str) -> Option<&str> {
+        let pods = self.details.as_ref().map(|details| &details.pods);
+        if let Some(pod) = pods.and_then(|pods| pods.get(&ObjectKey::new(namespace, name))) {
+            return pod.node.as_deref();
+        }
+        self.endpoints_of_pod(namespace, name).find_map(|of| of.node_name.as_deref())
+    }
+
+    fn endpoints_of_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Iterator<Item = &SliceEndpoint> {
+        let is_pod = move |endpoint: &&SliceEndpoint| {
             endpoint.target_ref.as_ref().is_some_and(|target| {
                 *target.kind == *"Pod" && *target.namespace == *namespace && *target.name == *name
             })
         };
         let slices = self.slices.iter().map(|slice| &slice.object);
-        let endpoints = slices.flat_map(|slice| &slice.endpoints).filter(is_pod);
-        endpoints.flat_map(|of| &of.addresses).filter_map(|ip| parse_address(ip)).collect()
+        slices.flat_map(|slice| &slice.endpoints).filter(is_pod)
     }
 
     /// Appends other objects.

@@ -1,9 +1,14 @@
 //! Changes of the input before a packet is sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use rulegen_model::{Kind, NodeObject, Object, Objects, Service, SliceEndpoint, read_object};
+use rulegen_config::ProxyConfig;
+use rulegen_lint::{FindingSeverity, LintFile, LintFinding, lint};
+use rulegen_model::{
+    Kind, Metadata, NodeObject, Object, Objects, ProblemCode, Service, ServicePortSpec,
+    SliceEndpoint, Sourced, read_object,
+};
 use rulegen_net::ServiceRef;
 use serde_json::{Map, Value};
 
@@ -11,6 +16,9 @@ use crate::file::{ClusterChange, EndpointSet, ServicePatch};
 use crate::flexible::TextOr;
 use crate::nearest::nearest;
 use crate::problem::FileProblem;
+
+/// The message for an address that no endpoint has.
+pub(crate) const NO_ENDPOINT: &str = "no endpoint in the input has this address";
 
 /// Endpoints, as a test names them.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +42,13 @@ impl EndpointMatcher {
             }
             TextOr::Fields(_) => Err("give either node or zone".to_owned()),
         }
+    }
+
+    /// Whether an endpoint of the objects is one of them.
+    pub(crate) fn is_in(&self, objects: &Objects) -> bool {
+        let slices = objects.slices.iter().map(|slice| &slice.object);
+        let mut addresses = slices.flat_map(|slice| &slice.endpoints).flat_map(|of| &of.addresses);
+        addresses.any(|text| text.parse().is_ok_and(|ip| self.has(ip, None)))
     }
 
     /// Whether an endpoint is one of them.
@@ -104,12 +119,13 @@ pub(crate) fn apply(
     change: &ClusterChange,
     field: &str,
     objects: &mut Objects,
+    config: &ProxyConfig,
 ) -> Result<(), FileProblem> {
     let (name, done) = match change {
         ClusterChange::EndpointNotReady(of) => ("endpointNotReady", not_ready(of, objects)),
         ClusterChange::NodeGone(node) => ("nodeGone", node_gone(node, objects)),
         ClusterChange::ZoneGone(zone) => ("zoneGone", zone_gone(zone, objects)),
-        ClusterChange::Patch(patch) => ("patch", patched(patch, objects)),
+        ClusterChange::Patch(patch) => ("patch", patched(patch, objects, config)),
     };
     done.map_err(|message| FileProblem::of(format!("{field}.{name}"), message))
 }
@@ -117,7 +133,13 @@ pub(crate) fn apply(
 fn not_ready(of: &TextOr<EndpointSet>, objects: &mut Objects) -> Result<(), String> {
     let named = EndpointMatcher::find(of, objects)?;
     let mut found = false;
+    let publishing = publishing_services(objects);
     for slice in &mut objects.slices {
+        // The EndpointSlice controller keeps these ready.
+        let metadata = &slice.object.metadata;
+        let service = metadata.labels.service_name.as_deref().unwrap_or_default();
+        let stays_ready =
+            publishing.contains(&(metadata.namespace().to_owned(), service.to_owned()));
         let ports: Vec<Option<i64>> = slice.object.ports.iter().map(|port| port.port).collect();
         let has_port = |ip| match named {
             EndpointMatcher::At(_, Some(port)) => {
@@ -129,12 +151,20 @@ fn not_ready(of: &TextOr<EndpointSet>, objects: &mut Objects) -> Result<(), Stri
             let ip = endpoint.address().and_then(|ip| ip.parse().ok());
             if ip.is_some_and(has_port) {
                 found = true;
-                endpoint.conditions.ready = Some(false);
+                endpoint.conditions.ready = Some(stays_ready);
                 endpoint.conditions.serving = Some(false);
             }
         }
     }
-    if found { Ok(()) } else { Err("no endpoint in the input has this address".to_owned()) }
+    if found { Ok(()) } else { Err(NO_ENDPOINT.to_owned()) }
+}
+
+/// Namespaces and names of the Services with `publishNotReadyAddresses`.
+fn publishing_services(objects: &Objects) -> BTreeSet<(String, String)> {
+    let services = objects.services.iter().map(|service| &service.object);
+    let publishing = services.filter(|service| service.spec.publish_not_ready_addresses);
+    let name = |of: &Service| (of.metadata.namespace().to_owned(), of.metadata.name.clone());
+    publishing.map(name).collect()
 }
 
 fn node_gone(node: &str, objects: &mut Objects) -> Result<(), String> {
@@ -172,7 +202,11 @@ fn remove_nodes(nodes: &BTreeSet<&str>, objects: &mut Objects) {
     }
 }
 
-fn patched(patch: &ServicePatch, objects: &mut Objects) -> Result<(), String> {
+fn patched(
+    patch: &ServicePatch,
+    objects: &mut Objects,
+    config: &ProxyConfig,
+) -> Result<(), String> {
     let wanted: ServiceRef =
         patch.service.parse().map_err(|_| format!("{:?} is not NAMESPACE/NAME", patch.service))?;
     let mut services = objects.services.iter_mut().map(|service| &mut service.object);
@@ -180,17 +214,123 @@ fn patched(patch: &ServicePatch, objects: &mut Objects) -> Result<(), String> {
         service.metadata.namespace() == wanted.namespace && service.metadata.name == wanted.name
     });
     let service = service.ok_or_else(|| format!("no Service {wanted} in the input"))?;
-    let mut value = serde_json::to_value(&*service).map_err(|error| error.to_string())?;
-    merge(&mut value, &patch.merge);
+    let value =
+        |service: &Service| serde_json::to_value(service).map_err(|error| error.to_string());
+    let before = value(service)?;
+    let mut merged = before.clone();
+    merge(&mut merged, &patch.merge);
+    if let Some(field) = immutable_field(&before, &merged) {
+        return Err(format!("changes {field}, which the API server does not allow"));
+    }
+    let rejected = rejections(&before, &merged, config);
+    let of_patch = rejected.into_iter().filter(|(code, _)| is_of_patch(*code));
+    refuse(of_patch.map(|(_, message)| message).collect())?;
     let edited =
-        read_object(Kind::Service, &value.to_string()).map_err(|problem| problem.to_string())?;
+        read_object(Kind::Service, &merged.to_string()).map_err(|problem| problem.to_string())?;
     let Object::Service(mut edited) = edited else { return Ok(()) };
     drop_fields_of_old_type(service, &mut edited);
     if edited == *service {
         return Err(format!("changes nothing of Service {wanted} that affects rules"));
     }
+    let rejected = rejections(&before, &value(&edited)?, config);
+    refuse(rejected.into_iter().map(|(_, message)| message).collect())?;
     *service = edited;
-    Ok(())
+    refuse(taken_node_ports(&wanted, &objects.services))
+}
+
+/// The node ports of a Service that another one has.
+fn taken_node_ports(of: &ServiceRef, services: &[Sourced<Service>]) -> Vec<String> {
+    let is_it = |service: &Service| {
+        service.metadata.namespace() == of.namespace && service.metadata.name == of.name
+    };
+    let key = |port: &ServicePortSpec| {
+        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+        port.node_port.filter(|port| *port != 0).map(|number| (number, protocol))
+    };
+    let (own, others): (Vec<&Service>, Vec<&Service>) =
+        services.iter().map(|service| &service.object).partition(|service| is_it(service));
+    let mut taken = HashMap::new();
+    for other in others {
+        taken.extend(other.spec.ports.iter().filter_map(key).map(|key| (key, other)));
+    }
+    let ports = own.into_iter().flat_map(|service| service.spec.ports.iter().enumerate());
+    let message = |(n, port): (usize, &ServicePortSpec)| {
+        let (number, protocol) = key(port)?;
+        let Metadata { name, .. } = &taken.get(&(number, protocol))?.metadata;
+        Some(format!("spec.ports[{n}].nodePort: Service {name} has the node port {number}"))
+    };
+    ports.filter_map(message).collect()
+}
+
+fn refuse(problems: Vec<String>) -> Result<(), String> {
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+/// The field that no update may change, if a patch changes one.
+fn immutable_field(before: &Value, after: &Value) -> Option<&'static str> {
+    let has_changed = |path: &str| before.pointer(path) != after.pointer(path);
+    let is_alias = |of: &Value| of.pointer("/spec/type").is_some_and(|of| of == "ExternalName");
+    match () {
+        () if has_changed("/metadata/name") => Some("metadata.name"),
+        () if has_changed("/metadata/namespace") => Some("metadata.namespace"),
+        () if !after.get("spec").is_some_and(Value::is_object) => Some("the whole spec"),
+        // A Service of type ExternalName has no cluster IPs.
+        () if is_alias(before) || is_alias(after) => None,
+        () if has_changed("/spec/clusterIP") => Some("spec.clusterIP"),
+        () if has_changed("/spec/clusterIPs/0") => Some("spec.clusterIPs[0]"),
+        () => None,
+    }
+}
+
+/// The codes of findings about the patch as it is written. The other findings are about what is left
+/// after the API server has dropped the fields of the old type.
+fn is_of_patch(code: ProblemCode) -> bool {
+    matches!(code, ProblemCode::UnknownField | ProblemCode::InvalidObject)
+}
+
+/// What the API server rejects of a changed Service, and not of the unchanged one.
+fn rejections(before: &Value, after: &Value, config: &ProxyConfig) -> Vec<(ProblemCode, String)> {
+    let known = findings(before, config);
+    let is_new = |finding: &LintFinding| {
+        let is_same = |of: &LintFinding| {
+            (of.code, &of.field, &of.what) == (finding.code, &finding.field, &finding.what)
+        };
+        !known.iter().any(is_same)
+    };
+    let new = findings(after, config).into_iter().filter(is_new);
+    let is_rejected = |finding: &LintFinding| {
+        finding.severity == FindingSeverity::Error || finding.code == ProblemCode::UnknownField
+    };
+    let text = |LintFinding { code, field, what, .. }: LintFinding| match field {
+        Some(field) => (code, format!("{field}: {what}")),
+        None => (code, what),
+    };
+    new.filter(is_rejected).map(text).collect()
+}
+
+/// Removes what the object does not have: our type writes null and empty objects for it.
+fn remove_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(remove_empty);
+            let is_empty = |of: &Value| of.is_null() || of.as_object().is_some_and(Map::is_empty);
+            fields.retain(|_, value| !is_empty(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_empty),
+        _ => {}
+    }
+}
+
+/// The findings about one Service.
+fn findings(service: &Value, config: &ProxyConfig) -> Vec<LintFinding> {
+    let mut service = service.clone();
+    remove_empty(&mut service);
+    if let Some(fields) = service.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), "v1".into());
+        fields.insert("kind".to_owned(), "Service".into());
+    }
+    let content = Ok(service.to_string().into_bytes());
+    lint(&[LintFile { name: "patch".to_owned(), content }], config).findings
 }
 
 /// Drops what the new type of a Service does not have and the patch left as it was, as the API server

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::ServicePlan;
 use rulegen_inspect::explain::{End, Explanation, Outcome};
-use rulegen_model::{LoadBalancing, Objects, ServicePort};
+use rulegen_model::{LoadBalancing, Node, Objects, ServicePort};
 use rulegen_net::IpFamily;
 use serde::Serialize;
 
-use crate::change::EndpointMatcher;
+use crate::change::{EndpointMatcher, NO_ENDPOINT};
 use crate::file::{
     EndpointSet, Expectation, ExpectedChance, ExpectedChances, ExpectedEndpoints, ExpectedOutcome,
     ProbabilityValue,
@@ -21,7 +21,7 @@ use crate::problem::FileProblem;
 /// A part of an expectation that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// The field of `expect`.
+    /// The field of `expect`; `rules` or `conditions` if the rules in the kernel do not decide it.
     pub field: &'static str,
     /// What must happen.
     pub expected: String,
@@ -79,6 +79,22 @@ impl ExpectationChecks {
             source: expect.source_seen.as_deref().map(source).transpose()?,
             same_endpoint: expect.same_endpoint_again,
         })
+    }
+
+    /// Refuses an expected source address that depends on the route: the kernel chooses it.
+    pub(crate) fn check_source(&self, node: &Node) -> Result<(), FileProblem> {
+        let Some(Source::Address(ip)) = &self.source else { return Ok(()) };
+        let message = || {
+            format!(
+                "{ip} is an address of node {:?}, and the kernel chooses one by the route: use \
+                 node, or client if the node itself is the sender",
+                node.name
+            )
+        };
+        match node.has_address(*ip) {
+            true => Err(FileProblem::of("expect.sourceSeen", message())),
+            false => Ok(()),
+        }
     }
 
     /// What does not hold.
@@ -143,6 +159,11 @@ fn endpoints(
             only: None,
             at_least: None,
         }) => Err(FileProblem::of("expect.endpoints", "set all: true, only or atLeast")),
+        ListOr::Fields(ExpectedEndpoints { at_least: Some(0), .. }) => {
+            let message =
+                "0 always holds: use 1 or more, or outcome if no endpoint must be reached";
+            Err(FileProblem::of("expect.endpoints.atLeast", message))
+        }
         ListOr::Fields(ExpectedEndpoints { all, only, at_least }) => Ok(Endpoints::Conditions {
             all: *all == Some(true),
             only: only
@@ -160,7 +181,12 @@ fn chances(
 ) -> Result<Chances, FileProblem> {
     let list = match of {
         ListOr::Fields(ExpectedChances { equal, within }) => {
-            return Ok(Chances::Equal { equal: *equal, within: within.unwrap_or(RESOLUTION) });
+            let within = checked_within(*within, "expect.chances")?;
+            return Ok(Chances::Equal { equal: *equal, within });
+        }
+        ListOr::List(list) if list.is_empty() => {
+            let message = "empty: name at least one endpoint with its chance";
+            return Err(FileProblem::of("expect.chances", message));
         }
         ListOr::List(list) => list,
     };
@@ -176,9 +202,24 @@ fn chances(
             FileProblem::of(field("chance"), message)
         })?;
         let called = called(&of.endpoint, &field("endpoint"), objects)?;
-        Ok((called, text, value, of.within.unwrap_or(RESOLUTION)))
+        // With the chance 0, a misspelt address would pass.
+        if !called.matcher.is_in(objects) {
+            return Err(FileProblem::of(field("endpoint"), NO_ENDPOINT));
+        }
+        let within = checked_within(of.within, &format!("expect.chances[{n}]"))?;
+        Ok((called, text, value, within))
     };
     list.iter().enumerate().map(one).collect::<Result<_, _>>().map(Chances::Of)
+}
+
+fn checked_within(within: Option<f64>, field: &str) -> Result<f64, FileProblem> {
+    match within {
+        Some(within) if !(0.0..=1.0).contains(&within) => {
+            let message = format!("{within} is not a number from 0 to 1");
+            Err(FileProblem::of(format!("{field}.within"), message))
+        }
+        within => Ok(within.unwrap_or(RESOLUTION)),
+    }
 }
 
 /// Reads `1/3`, `1 in 3` or `0.25`.
@@ -300,6 +341,13 @@ impl<'a> Observed<'a> {
 
     fn chances(&self, wanted: &Chances) -> Vec<Mismatch> {
         match wanted {
+            Chances::Of(_) | Chances::Equal { equal: false, .. } if self.reached().is_empty() => {
+                vec![Mismatch {
+                    field: "chances",
+                    expected: "an endpoint is reached".to_owned(),
+                    actual: self.outcomes(),
+                }]
+            }
             Chances::Of(wanted) => wanted
                 .iter()
                 .filter_map(|(called, text, value, within)| {
@@ -383,7 +431,8 @@ impl<'a> Observed<'a> {
             (_, None) => false,
             (Source::Client, Some(masqueraded)) => !masqueraded,
             (Source::Node, Some(masqueraded)) => masqueraded,
-            (Source::Address(ip), Some(true)) => node.has_address(*ip),
+            // Not one of the node's.
+            (Source::Address(_), Some(true)) => false,
             (Source::Address(ip), Some(false)) => *ip == from,
         };
         let address = node.addresses(IpFamily::of(from)).primary;

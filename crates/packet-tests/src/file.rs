@@ -203,6 +203,7 @@ pub struct Expectation {
     pub endpoints: Option<ListOr<TextOr<EndpointSet>, ExpectedEndpoints>>,
     /// The probabilities of endpoints: a list, or an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
     pub chances: Option<ListOr<ExpectedChance, ExpectedChances>>,
     /// Whether the packet is masqueraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,6 +245,7 @@ pub struct ExpectedEndpoints {
     pub only: Option<Vec<TextOr<EndpointSet>>>,
     /// At least this number of endpoints is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub at_least: Option<usize>,
 }
 
@@ -258,6 +260,7 @@ pub struct ExpectedChance {
     pub chance: ProbabilityValue,
     /// The largest difference. Without it, the resolution of the kernel's random numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub within: Option<f64>,
 }
 
@@ -266,7 +269,7 @@ pub struct ExpectedChance {
 #[serde(untagged)]
 pub enum ProbabilityValue {
     /// From 0 to 1.
-    Number(f64),
+    Number(#[schemars(range(min = 0.0, max = 1.0))] f64),
     /// A fraction: `1/3`, or `1 in 3`.
     Fraction(String),
 }
@@ -280,5 +283,6 @@ pub struct ExpectedChances {
     pub equal: bool,
     /// The largest difference. Without it, the resolution of the kernel's random numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub within: Option<f64>,
 }

@@ -18,27 +18,41 @@ use crate::node_rules::NodeRules;
 use crate::packet::{OUTSIDE, packets};
 use crate::problem::FileProblem;
 
+/// Tests of a cluster.
+#[derive(Debug, Clone)]
+pub struct GeneratedTests {
+    /// The tests, which pass.
+    pub tests: TestFile,
+    /// The cases that were left out, each with the reason.
+    pub left_out: Vec<String>,
+}
+
 /// Makes tests of all frontends of a node: cluster IPs from the node, if the input has its Node, and
 /// one of its pods, all others from outside and from one of its pods. What the modes do differently becomes one case for each.
 ///
 /// # Errors
 /// The node is not known.
-pub fn generate(inputs: &CaseInputs, files: InputFiles) -> Result<TestFile, FileProblem> {
+pub fn generate(inputs: &CaseInputs, files: InputFiles) -> Result<GeneratedTests, FileProblem> {
     let node = inputs.node(None, &files)?;
     let compiled = [ProxyMode::Iptables, ProxyMode::Nftables]
         .map(|mode| NodeRules::new(&inputs.objects, &inputs.config, mode, &node));
-    let generator = Generator { inputs, compiled: &compiled };
-    let cases = IpFamily::BOTH.into_iter().flat_map(|family| generator.of_family(family)).collect();
-    Ok(TestFile { inputs: files, mode: Modes::Both, cases })
+    let mut generator = Generator { inputs, compiled: &compiled, left_out: Vec::new() };
+    let mut cases = Vec::new();
+    for family in IpFamily::BOTH {
+        cases.extend(generator.of_family(family));
+    }
+    let tests = TestFile { inputs: files, mode: Modes::Both, cases };
+    Ok(GeneratedTests { tests, left_out: generator.left_out })
 }
 
 struct Generator<'a> {
     inputs: &'a CaseInputs,
     compiled: &'a [NodeRules; 2],
+    left_out: Vec<String>,
 }
 
 impl Generator<'_> {
-    fn of_family(&self, family: IpFamily) -> Vec<Case> {
+    fn of_family(&mut self, family: IpFamily) -> Vec<Case> {
         // The modes may leave out different Services, which are too large.
         let [iptables, _] = self.compiled;
         let pod = self.local_pod(family);
@@ -81,7 +95,7 @@ impl Generator<'_> {
     }
 
     fn cases(
-        &self,
+        &mut self,
         port: &ServicePort,
         frontend: &Frontend,
         kind: FrontendKind,
@@ -115,6 +129,14 @@ impl Generator<'_> {
         };
         let [iptables, nftables] =
             self.compiled.each_ref().map(|node_rules| self.expectation(&case, node_rules));
+        if iptables.is_none() || nftables.is_none() {
+            let [node_rules, _] = self.compiled;
+            let why = match packets(&case, &self.inputs.objects, node_rules) {
+                Err(problem) => problem.message,
+                Ok(_) => "packets have several kinds of outcomes".to_owned(),
+            };
+            self.left_out.push(format!("{}: {why}", case.name));
+        }
         let with = |mode, suffix: &str, expect: Option<Expectation>| {
             let name = format!("{}{suffix}", case.name);
             expect.map(|expect| Case { name, mode, expect, ..case.clone() })

@@ -10,6 +10,7 @@
 //! inputs and followed, as `rulegen explain` does. Verdicts depend on the typed plan and the typed
 //! explanation only. This crate performs no I/O.
 
+mod certainty;
 mod change;
 mod check;
 mod file;
@@ -33,9 +34,10 @@ pub use file::{
     ReceiverFields, SenderFields, ServicePatch, TestFile, Transport,
 };
 pub use flexible::{ListOr, TextOr};
-pub use generate::generate;
+pub use generate::{GeneratedTests, generate};
 pub use inputs::CaseInputs;
 pub use live::{LivePacket, LiveRules};
+pub use nearest::nearest;
 pub use problem::FileProblem;
 pub use read::{read_test_file, schema};
-pub use run::{CaseReport, CaseVerdict, Failure, run, run_live};
+pub use run::{CaseReport, CaseVerdict, Failure, OnConditions, run, run_live};

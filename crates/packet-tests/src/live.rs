@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use rulegen_compiler::Plan;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::Explanation;
+use rulegen_model::Node;
 use rulegen_net::Protocol;
 
 /// A packet to follow through the rules of a node.
@@ -24,6 +25,12 @@ pub struct LivePacket {
 pub trait LiveRules {
     /// The mode of the rules.
     fn mode(&self) -> ProxyMode;
+
+    /// Checks that the rules are those of this node.
+    ///
+    /// # Errors
+    /// They are those of another node.
+    fn check_node(&self, node: &Node) -> Result<(), String>;
 
     /// Explains what the rules do with a packet. The plan is that of the input. `complete` adds what
     /// the input says about the explanation.

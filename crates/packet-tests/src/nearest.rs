@@ -2,8 +2,8 @@
 
 use rulegen_model::Objects;
 
-/// The most similar of some names.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The most similar of some names, if one is similar enough to be meant.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// As in clap.
     const SIMILAR: f64 = 0.7;
     let rated = known.map(|of| (strsim::jaro(name, of), of)).filter(|(rate, _)| *rate > SIMILAR);

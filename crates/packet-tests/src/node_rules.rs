@@ -7,7 +7,7 @@ use rulegen::{Rules, iptables_rules, nftables_rules};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, NoPort, is_pod_of_node, origin_by_input};
-use rulegen_model::{Host, Objects, ServicePort, Snapshot};
+use rulegen_model::{Host, Node, Objects, Problem, ServicePort, Severity, Snapshot};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 
@@ -16,6 +16,7 @@ use crate::live::{LivePacket, LiveRules};
 /// The rules of one node in one mode.
 pub(crate) struct NodeRules {
     pub(crate) snapshot: Snapshot,
+    problems: Vec<Problem>,
     pub(crate) mode: ProxyMode,
     config: ProxyConfig,
     families: [OnceCell<(Plan, Rules)>; 2],
@@ -29,6 +30,17 @@ pub(crate) struct TestPacket {
     pub(crate) to: std::net::SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) no_port: Option<NoPort>,
+    /// The node of its sender, if that is a node or a pod with a node.
+    pub(crate) sender_node: Option<String>,
+}
+
+impl TestPacket {
+    /// The node whose rules it passes, if that is not the tested one: that of its sender, unless it
+    /// goes to an address of the tested node, which then receives it.
+    pub(crate) fn other_node(&self, tested: &Node) -> Option<&str> {
+        let other = self.sender_node.as_deref().filter(|node| **node != *tested.name);
+        other.filter(|_| !tested.has_address(self.to.ip()))
+    }
 }
 
 /// The table's name affects no packet.
@@ -43,9 +55,18 @@ impl NodeRules {
     ) -> Self {
         let config =
             ProxyConfig { mode, hostname_override: Some(node.to_owned()), ..config.clone() };
-        let (snapshot, _) =
+        let (snapshot, problems) =
             rulegen_model::snapshot(objects, &config.snapshot_options(), &Host::default());
-        Self { snapshot, mode, config, families: Default::default() }
+        Self { snapshot, problems, mode, config, families: Default::default() }
+    }
+
+    /// The problems of its input that another does not have. Notes are no problems.
+    pub(crate) fn new_problems(&self, other: &Self) -> Vec<String> {
+        let new = self
+            .problems
+            .iter()
+            .filter(|of| of.severity >= Severity::Warning && !other.problems.contains(of));
+        new.map(Problem::to_string).collect()
     }
 
     fn of_family(&self, family: IpFamily) -> &(Plan, Rules) {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_inspect::explain::{Destination, NoPort, resolve, resolve_ip, service_state};
-use rulegen_model::{NodeObject, Objects};
+use rulegen_model::{NodeObject, Objects, PodDetails};
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
 use crate::file::{Case, FamilyName, ReceiverFields, SenderFields, Transport};
@@ -43,6 +43,9 @@ struct Packets<'a> {
     node_rules: &'a NodeRules,
 }
 
+/// An address, and the node that it is on, if that is known.
+type SenderOnNode = (IpAddr, Option<String>);
+
 /// A destination without its sender.
 struct To {
     address: SocketAddr,
@@ -63,12 +66,13 @@ impl Packets<'_> {
             TextOr::Fields(fields) => fields.interface.clone(),
             TextOr::Text(_) => None,
         };
-        let sent = |from| TestPacket {
+        let sent = |(from, sender_node)| TestPacket {
             from,
             interface: interface.clone(),
             to: address,
             protocol,
             no_port,
+            sender_node,
         };
         Ok(senders.into_iter().map(sent).collect())
     }
@@ -158,9 +162,10 @@ impl Packets<'_> {
         }
     }
 
-    fn from(&self, family: IpFamily, to: IpAddr) -> Result<Vec<IpAddr>, String> {
+    /// The senders with their nodes, as far as these are known.
+    fn from(&self, family: IpFamily, to: IpAddr) -> Result<Vec<SenderOnNode>, String> {
         let fields = match &self.case.from {
-            TextOr::Text(text) if text == OUTSIDE => return Ok(vec![outside(family, to)]),
+            TextOr::Text(text) if text == OUTSIDE => return Ok(vec![(outside(family, to), None)]),
             TextOr::Text(text) if text.parse::<IpAddr>().is_ok() => {
                 SenderFields { address: Some(text.clone()), ..SenderFields::default() }
             }
@@ -171,7 +176,7 @@ impl Packets<'_> {
         };
         let addresses = match fields {
             SenderFields { address: Some(text), pod: None, pods: None, node: None, .. } => {
-                vec![text.parse().map_err(|_| format!("{text:?} is not an IP address"))?]
+                vec![(text.parse().map_err(|_| format!("{text:?} is not an IP address"))?, None)]
             }
             SenderFields { address: None, pod: Some(text), pods: None, node: None, .. } => {
                 self.pod(&text)?
@@ -189,26 +194,30 @@ impl Packets<'_> {
                     namespace.as_deref().is_none_or(|namespace| *key.namespace == *namespace)
                         && labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
                 });
-                let found: Vec<IpAddr> = pods.flat_map(|(_, pod)| pod.addresses.clone()).collect();
+                let with_node = |ip: &IpAddr, pod: &PodDetails| (*ip, pod.node.clone());
+                let found =
+                    pods.flat_map(|(_, pod)| pod.addresses.iter().map(|ip| with_node(ip, pod)));
+                let found: Vec<SenderOnNode> = found.collect();
                 if found.is_empty() {
                     return Err("no running Pod in the input has these labels".to_owned());
                 }
                 found
             }
             SenderFields { address: None, pod: None, pods: None, node: Some(name), .. } => {
-                self.node(&name, family)?
+                let addresses = self.node(&name, family)?.into_iter();
+                addresses.map(|ip| (ip, Some(name.clone()))).collect()
             }
             _ => return Err("give exactly one of address, pod, pods and node".to_owned()),
         };
-        let of_family: Vec<IpAddr> =
-            addresses.into_iter().filter(|ip| IpFamily::of(*ip) == family).collect();
+        let of_family: Vec<SenderOnNode> =
+            addresses.into_iter().filter(|(ip, _)| IpFamily::of(*ip) == family).collect();
         match of_family.is_empty() {
             true => Err(format!("has no {} address, as the destination has", family.api_name())),
             false => Ok(of_family),
         }
     }
 
-    fn pod(&self, text: &str) -> Result<Vec<IpAddr>, String> {
+    fn pod(&self, text: &str) -> Result<Vec<SenderOnNode>, String> {
         let (namespace, name) = text.split_once('/').ok_or_else(|| {
             let hint = nearest(text, [OUTSIDE].into_iter());
             let hint = hint.map(|of| format!(", did you mean {of:?}?")).unwrap_or_default();
@@ -219,7 +228,10 @@ impl Packets<'_> {
             true => Err(format!(
                 "no Pod or EndpointSlice (targetRef) in the input has an address of pod {text:?}"
             )),
-            false => Ok(addresses.into_iter().collect()),
+            false => {
+                let node = self.objects.pod_node(namespace, name);
+                Ok(addresses.into_iter().map(|ip| (ip, node.map(str::to_owned))).collect())
+            }
         }
     }
 

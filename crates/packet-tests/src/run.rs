@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::Explanation;
+use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_inspect::explain::{EndCondition, Explanation};
 use rulegen_model::Objects;
 
+use crate::certainty::{conditions, conditions_refused, unknown_rules};
 use crate::change::apply;
 use crate::check::{ExpectationChecks, Mismatch};
-use crate::file::{Case, Modes, TestFile};
+use crate::file::{Case, ClusterChange, Modes, TestFile};
 use crate::flexible::ListOr;
 use crate::inputs::CaseInputs;
 use crate::live::LiveRules;
@@ -33,6 +35,9 @@ pub struct CaseReport {
 pub enum CaseVerdict {
     /// All expectations hold.
     Passed,
+    /// All expectations hold unless one of these conditions does, which cannot be judged. At least
+    /// one; only with the rules in the kernel.
+    Conditional(Vec<EndCondition>),
     /// Some do not, one item per packet.
     Failed(Vec<Failure>),
     /// The case does not fit the input, or the rules in the kernel cannot be read.
@@ -50,9 +55,18 @@ pub struct Failure {
     pub explanation: Explanation,
 }
 
+/// What a case with conditions is, if its expectations hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConditions {
+    /// [`CaseVerdict::Conditional`].
+    Report,
+    /// [`CaseVerdict::Failed`].
+    Fail,
+}
+
 /// Runs all cases, each in its modes.
 pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
-    let mut run = Run { file, inputs, compiled: BTreeMap::new(), live: None };
+    let mut run = Run { file, inputs, compiled: CompiledNodes::default(), live: None };
     let mut reports = Vec::new();
     for case in &file.cases {
         for mode in modes(case.mode.unwrap_or(file.mode)) {
@@ -65,10 +79,16 @@ pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
     reports
 }
 
-/// Runs all cases with the rules in the kernel of the node that the file names. What-if cases, and
-/// those of other nodes and modes, are ignored.
-pub fn run_live(file: &TestFile, inputs: &CaseInputs, live: &dyn LiveRules) -> Vec<CaseReport> {
-    let mut run = Run { file, inputs, compiled: BTreeMap::new(), live: Some(live) };
+/// Runs all cases with the rules in the kernel of the node that the file names. What-if cases, those
+/// of other nodes and modes, and those with senders on other nodes are ignored.
+pub fn run_live(
+    file: &TestFile,
+    inputs: &CaseInputs,
+    live: &dyn LiveRules,
+    on_conditions: OnConditions,
+) -> Vec<CaseReport> {
+    let live_rules = Some((live, on_conditions));
+    let mut run = Run { file, inputs, compiled: CompiledNodes::default(), live: live_rules };
     let mode = live.mode();
     let report = |case: &Case| {
         let verdict = match run.ignored(case, mode) {
@@ -91,12 +111,29 @@ fn modes(of: Modes) -> &'static [ProxyMode] {
     }
 }
 
+/// The rules of one input, by mode and node. Most cases use the same.
+#[derive(Default)]
+struct CompiledNodes(BTreeMap<(&'static str, String), Rc<NodeRules>>);
+
+impl CompiledNodes {
+    fn of(
+        &mut self,
+        node: &str,
+        mode: ProxyMode,
+        objects: &Objects,
+        config: &ProxyConfig,
+    ) -> Rc<NodeRules> {
+        let new = || Rc::new(NodeRules::new(objects, config, mode, node));
+        self.0.entry((mode.word(), node.to_owned())).or_insert_with(new).clone()
+    }
+}
+
 struct Run<'a> {
     file: &'a TestFile,
     inputs: &'a CaseInputs,
-    /// The rules of the unchanged input, by mode and node. Most cases use the same.
-    compiled: BTreeMap<(&'static str, String), NodeRules>,
-    live: Option<&'a dyn LiveRules>,
+    /// The rules of the unchanged input.
+    compiled: CompiledNodes,
+    live: Option<(&'a dyn LiveRules, OnConditions)>,
 }
 
 impl Run<'_> {
@@ -117,55 +154,148 @@ impl Run<'_> {
         let inputs = self.inputs;
         let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
         let node = inputs.node(case.node.as_deref(), &self.file.inputs)?;
-        let objects = changed(case, &inputs.objects)?;
-        let changed_rules;
-        let node_rules = match &objects {
-            Cow::Borrowed(objects) => {
-                let new = || NodeRules::new(objects, &inputs.config, mode, &node);
-                self.compiled.entry((mode.word(), node.clone())).or_insert_with(new)
-            }
-            Cow::Owned(objects) => {
-                if !objects.nodes.iter().any(|of| of.object.metadata.name == node)
-                    && !inputs.objects.nodes.is_empty()
-                {
-                    let message = format!("removes node {node:?}, whose rules are tested");
-                    return Err(FileProblem::of("when", message));
-                }
-                changed_rules = NodeRules::new(objects, &inputs.config, mode, &node);
-                &changed_rules
-            }
+        let objects = changed(case, inputs)?;
+        let is_known = objects.nodes.iter().any(|of| of.object.metadata.name == node);
+        if !is_known && !inputs.objects.nodes.is_empty() {
+            let message = format!("removes node {node:?}, whose rules are tested");
+            return Err(FileProblem::of("when", message));
+        }
+        let unchanged = self.compiled.of(&node, mode, &inputs.objects, &inputs.config);
+        let mut of_changed = CompiledNodes::default();
+        let compiled = match &objects {
+            Cow::Borrowed(_) => &mut self.compiled,
+            Cow::Owned(_) => &mut of_changed,
         };
-        let mut failures = Vec::new();
-        for sent in packets(case, &objects, node_rules)? {
-            let explanation = match self.live {
-                Some(live) => node_rules
-                    .explain_live(&objects, &sent, live)
-                    .map_err(|message| FileProblem::of("", message))?,
-                None => node_rules.explain(&objects, &sent),
-            };
-            let mismatches = checks.mismatches(&explanation, node_rules);
-            if !mismatches.is_empty() {
-                failures.push(Failure { mismatches, explanation });
+        let node_rules = compiled.of(&node, mode, &objects, &inputs.config);
+        if has_patch(case) {
+            let problems = node_rules.new_problems(&unchanged);
+            if !problems.is_empty() {
+                return Err(FileProblem::of("when", problems.join("; ")));
             }
         }
-        Ok(if failures.is_empty() { CaseVerdict::Passed } else { CaseVerdict::Failed(failures) })
+        if let Some((live, _)) = self.live {
+            let is_node = live.check_node(&node_rules.snapshot.node);
+            let field = if case.node.is_some() { "node" } else { "inputs.node" };
+            is_node.map_err(|message| FileProblem::of(field, message))?;
+        }
+        let sent = packets(case, &objects, &node_rules)?;
+        let mut verdict = Verdict::default();
+        for sent in &sent {
+            let other = sent.other_node(&node_rules.snapshot.node);
+            let (explanation, node_rules) = match (self.live, other) {
+                (Some(_), Some(other)) => {
+                    verdict.elsewhere = Some(other.to_owned());
+                    continue;
+                }
+                (Some((live, _)), None) => {
+                    let explained = node_rules.explain_live(&objects, sent, live);
+                    let explained = explained.map_err(|message| FileProblem::of("", message))?;
+                    (explained, node_rules.clone())
+                }
+                (None, other) => {
+                    let rules = match other {
+                        Some(other) => {
+                            other_node(other, &objects)?;
+                            compiled.of(other, mode, &objects, &inputs.config)
+                        }
+                        None => node_rules.clone(),
+                    };
+                    (rules.explain(&objects, sent), rules)
+                }
+            };
+            checks.check_source(&node_rules.snapshot.node)?;
+            let mismatches = checks.mismatches(&explanation, &node_rules);
+            let on_conditions = self.live.map(|(_, on_conditions)| on_conditions);
+            verdict.add(explanation, mismatches, on_conditions);
+        }
+        Ok(verdict.finish())
     }
 }
 
-/// The input after the changes of a case.
-fn changed<'a>(case: &Case, objects: &'a Objects) -> Result<Cow<'a, Objects>, FileProblem> {
-    let changes = match &case.when {
-        None => return Ok(Cow::Borrowed(objects)),
+/// The verdict of the packets so far.
+#[derive(Default)]
+struct Verdict {
+    packets: usize,
+    failures: Vec<Failure>,
+    conditions: Vec<EndCondition>,
+    /// The node of a packet that was not followed.
+    elsewhere: Option<String>,
+}
+
+impl Verdict {
+    /// Adds a packet. Compiled rules have no conditions.
+    fn add(
+        &mut self,
+        explanation: Explanation,
+        mut mismatches: Vec<Mismatch>,
+        on_conditions: Option<OnConditions>,
+    ) {
+        self.packets += 1;
+        if let Some(on_conditions) = on_conditions {
+            mismatches.extend(unknown_rules(&explanation));
+            let conditions = conditions(&explanation);
+            match on_conditions {
+                OnConditions::Fail => mismatches.extend(conditions_refused(&conditions)),
+                OnConditions::Report => {
+                    let new = conditions.into_iter().filter(|of| !self.conditions.contains(of));
+                    let new: Vec<EndCondition> = new.collect();
+                    self.conditions.extend(new);
+                }
+            }
+        }
+        if !mismatches.is_empty() {
+            self.failures.push(Failure { mismatches, explanation });
+        }
+    }
+
+    fn finish(self) -> CaseVerdict {
+        match (self.elsewhere, self.failures.is_empty(), self.conditions.is_empty()) {
+            (Some(node), ..) if self.packets == 0 => {
+                CaseVerdict::Ignored(format!("its sender is on another node, {node}"))
+            }
+            (_, false, _) => CaseVerdict::Failed(self.failures),
+            (_, true, false) => CaseVerdict::Conditional(self.conditions),
+            (_, true, true) => CaseVerdict::Passed,
+        }
+    }
+}
+
+/// Checks that the node of a sender is in the input.
+fn other_node(name: &str, objects: &Objects) -> Result<(), FileProblem> {
+    let mut names = objects.nodes.iter().map(|node| &node.object.metadata.name);
+    if objects.nodes.is_empty() || names.any(|of| of == name) {
+        return Ok(());
+    }
+    let message = format!(
+        "the sender is on node {name:?}, whose rules its packets pass, and the input has no such \
+         Node: add it to the manifests"
+    );
+    Err(FileProblem::of("from", message))
+}
+
+fn changes(case: &Case) -> &[ClusterChange] {
+    match &case.when {
+        None => &[],
         Some(ListOr::List(changes)) => changes.as_slice(),
         Some(ListOr::Fields(change)) => std::slice::from_ref(change),
-    };
+    }
+}
+
+fn has_patch(case: &Case) -> bool {
+    changes(case).iter().any(|change| matches!(change, ClusterChange::Patch(_)))
+}
+
+/// The input after the changes of a case.
+fn changed<'a>(case: &Case, inputs: &'a CaseInputs) -> Result<Cow<'a, Objects>, FileProblem> {
+    let CaseInputs { objects, config } = inputs;
+    let Some(when) = &case.when else { return Ok(Cow::Borrowed(objects)) };
     let mut objects = objects.clone();
-    for (n, change) in changes.iter().enumerate() {
-        let field = match &case.when {
-            Some(ListOr::List(_)) => format!("when[{n}]"),
-            _ => "when".to_owned(),
+    for (n, change) in changes(case).iter().enumerate() {
+        let field = match when {
+            ListOr::List(_) => format!("when[{n}]"),
+            ListOr::Fields(_) => "when".to_owned(),
         };
-        apply(change, &field, &mut objects)?;
+        apply(change, &field, &mut objects, config)?;
     }
     Ok(Cow::Owned(objects))
 }

@@ -60,7 +60,7 @@ fn test_file_that_is_no_test_file_is_refused_by_field() {
     let case = "inputs: {manifests: [a]}\ncases:\n- {name: x, from: outside, to: 1, expect: {}}";
     assert_eq!(
         problems(case),
-        ["case \"x\": to: invalid type: integer `1`, expected a text or an object"]
+        ["case \"x\": to: invalid type: integer `1`, expected a string or an object"]
     );
 }
 
@@ -218,7 +218,7 @@ fn config() -> impl Strategy<Value = ProxyConfig> {
 /// Generated tests, written as YAML and read again.
 fn written_and_read(inputs: &CaseInputs) -> TestFile {
     let files = InputFiles { node: Some("node-1".to_owned()), ..InputFiles::default() };
-    let made = generate(inputs, files).unwrap();
+    let made = generate(inputs, files).unwrap().tests;
     let mut text = Vec::new();
     write_yaml(&mut text, &made).unwrap();
     let text = String::from_utf8(text).unwrap();

@@ -25,9 +25,11 @@ Examples:
   rulegen test --generate -f cluster.json --hostname-override node-1 cluster-tests.yaml
   rulegen test --watch cluster-tests.yaml
 
-JSON: files [{file, problems [{case, field, message}], cases [{name, mode, result, failures \
-[{mismatches [{field, expected, actual}], explanation}], problem, reason}]}]; summary {passed, failed, errors, ignored}. \
-result is passed, failed, error or ignored, which has a reason; an explanation is what `rulegen explain -o json` prints; a problem \
+JSON: files [{file, problems [{case, field, message}], cases [{name, mode, result, conditions \
+[{code, text, chains}], failures [{mismatches [{field, expected, actual}], explanation}], problem, reason}]}]; \
+summary {passed, conditional, failed, errors, ignored}. \
+result is passed, conditional, failed, error or ignored, which has a reason; a conditional case passes unless one of its \
+conditions holds; an explanation is what `rulegen explain -o json` prints; a problem \
 says what is wrong with the file or case.";
 
 #[derive(Debug, Args)]
@@ -69,6 +71,11 @@ pub(crate) struct TestArgs {
     /// change the input (`when`), or are about another node or mode, are ignored. Requires CAP_NET_ADMIN
     #[arg(long, conflicts_with_all = ["generate", "schema"])]
     pub(crate) live: bool,
+
+    /// With --live, fail cases that pass only unless another table, a route or another part of this host
+    /// changes what happens
+    #[arg(long, requires = "live")]
+    pub(crate) fail_on_conditions: bool,
 
     /// Name of rulegen's nftables table, for --live
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]

@@ -135,6 +135,7 @@ fn service_spec(spec: ServiceSpecMessage) -> object::ServiceSpec {
             client_ip: object::ClientIpConfig { timeout_seconds: timeout.map(i64::from) },
         },
         has_selector: !spec.selector.is_empty(),
+        publish_not_ready_addresses: spec.publishNotReadyAddresses,
     }
 }
 

@@ -168,6 +168,8 @@ pub(super) struct ServiceSpecMessage {
     pub(super) externalTrafficPolicy: String,
     #[prost(int32, tag = "12")]
     pub(super) healthCheckNodePort: i32,
+    #[prost(bool, tag = "13")]
+    pub(super) publishNotReadyAddresses: bool,
     #[prost(message, optional, tag = "14")]
     pub(super) sessionAffinityConfig: Option<SessionAffinityConfigMessage>,
     #[prost(string, repeated, tag = "18")]

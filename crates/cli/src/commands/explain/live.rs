@@ -7,6 +7,7 @@ use rulegen_compiler::Plan;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{End, Explanation, Outcome, Remark, RemarkSubject};
 use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
+use rulegen_model::Node;
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_packet_tests::{LivePacket, LiveRules};
@@ -50,6 +51,35 @@ impl<'a> KernelRules<'a> {
 impl LiveRules for KernelRules<'_> {
     fn mode(&self) -> ProxyMode {
         self.mode
+    }
+
+    fn check_node(&self, node: &Node) -> Result<(), String> {
+        let host = input::host();
+        let of_object = IpFamily::BOTH.map(|family| node.addresses(family).primary);
+        let known: Vec<IpAddr> = of_object.into_iter().filter(|ip| !ip.is_loopback()).collect();
+        let is_this = match known.is_empty() {
+            true => node.name.eq_ignore_ascii_case(&host.name),
+            false => known.iter().any(|ip| host.addresses.contains(ip)),
+        };
+        let what = match known.as_slice() {
+            [] => format!("its name is not {:?}, the name of this host", host.name),
+            known => {
+                let known: Vec<String> = known.iter().map(IpAddr::to_string).collect();
+                format!(
+                    "this host ({:?}) does not have its address {}",
+                    host.name,
+                    known.join(" or ")
+                )
+            }
+        };
+        let message = || {
+            format!(
+                "the rules in this kernel are not those of node {:?}: {what}. Run --live on that \
+                 node, or name this node",
+                node.name
+            )
+        };
+        if is_this { Ok(()) } else { Err(message()) }
     }
 
     fn explain(

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::render::{HEADER, RulesFile};
 
@@ -17,7 +17,11 @@ pub(super) struct RulesFolder(PathBuf);
 
 impl RulesFolder {
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        Ok(Self(folder.join("rules")))
+        let rules = folder.join("rules");
+        if rules.is_symlink() {
+            bail!("{}: is a symbolic link: make it a folder", rules.display());
+        }
+        Ok(Self(rules))
     }
 
     /// The path for people.
@@ -44,7 +48,9 @@ impl RulesFolder {
             Err(_) => false,
         };
         let path = self.0.join(path);
-        !is_ours || path.is_dir() || path.is_symlink()
+        // Files behind a link are outside of this folder.
+        let is_behind_link = path.is_symlink() || path.parent().is_some_and(Path::is_symlink);
+        !is_ours || path.is_dir() || is_behind_link
     }
 
     /// Files that `rulegen golden` wrote and that are not wanted. Other files do not count.

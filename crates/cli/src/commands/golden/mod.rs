@@ -78,7 +78,10 @@ fn update(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<
         .map(|path| folder.shown(path))
         .collect();
     if !foreign.is_empty() {
-        bail!("{}: not written by rulegen golden, remove or rename it", foreign.join(", "));
+        bail!(
+            "{}: not written by rulegen golden, or behind a symbolic link: remove or rename it",
+            foreign.join(", ")
+        );
     }
     let mut written = 0;
     for (path, file) in wanted {

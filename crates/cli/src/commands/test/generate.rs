@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rulegen_model::write_yaml;
-use rulegen_packet_tests::{InputFiles, generate};
+use rulegen_packet_tests::{GeneratedTests, InputFiles, generate};
 
 use super::inputs::InputReader;
 use crate::args::TestArgs;
@@ -15,6 +15,9 @@ use crate::problems::{self, say};
 
 pub(super) fn run(args: &TestArgs) -> Result<()> {
     let [file] = args.files.as_slice() else { bail!("--generate writes one file: give one FILE") };
+    if args.filename.iter().any(|path| path.as_os_str() == "-") {
+        bail!("-f -: the test file names its manifests, so write standard input to a file first");
+    }
     let mut files = InputFiles {
         manifests: args.filename.iter().map(|path| path.display().to_string()).collect(),
         config: args.config.as_ref().map(|path| path.display().to_string()),
@@ -37,13 +40,14 @@ pub(super) fn run(args: &TestArgs) -> Result<()> {
             *path = seen_from(folder, Path::new(path))?.display().to_string();
         }
     }
-    let tests = match generate(&inputs, files) {
-        Ok(tests) => tests,
+    let GeneratedTests { tests, left_out } = match generate(&inputs, files) {
+        Ok(generated) => generated,
         Err(problem) => bail!("{}: set --hostname-override", problem.message),
     };
     if tests.cases.is_empty() {
         bail!("the manifests have no Service with rules, so there is nothing to test");
     }
+    left_out.iter().for_each(|case| say(&format!("note: no test for {case}")));
     let mut text = Vec::new();
     write_yaml(&mut text, &tests).context("cannot write the tests as YAML")?;
     if is_printed {

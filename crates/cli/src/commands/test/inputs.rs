@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use rulegen::has_errors;
 use rulegen_agent::ConfigFile;
-use rulegen_config::{Overrides, ProxyConfig, ProxyMode};
-use rulegen_model::{Host, IfEmpty, Objects, Problem, Severity};
-use rulegen_packet_tests::{CaseInputs, FileProblem, InputFiles, TestFile, read_test_file};
+use rulegen_config::{KubeProxyConfiguration, Overrides, ProxyConfig, ProxyMode, to_configz};
+use rulegen_model::{Host, IfEmpty, Objects, Problem, ProblemCode, Severity};
+use rulegen_packet_tests::{
+    CaseInputs, FileProblem, InputFiles, TestFile, nearest, read_test_file,
+};
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Map, Value};
 
@@ -62,8 +64,11 @@ impl InputReader {
         }
         // Tests may be about a node without Services.
         in_manifests.extend(completed(&mut objects, &in_manifests, IfEmpty::RefuseWithoutNode));
-        let wrong =
-            [errors("inputs.config", &in_config), errors("inputs.manifests", &in_manifests)];
+        let wrong = [
+            errors("inputs.config", &in_config),
+            unknown_fields(files, &in_config),
+            errors("inputs.manifests", &in_manifests),
+        ];
         let wrong = wrong.concat();
         if !wrong.is_empty() {
             return Err(wrong);
@@ -101,6 +106,33 @@ impl InputReader {
             configuration::effective(file.as_ref(), flags, &Name::from("rulegen"));
         Ok((ProxyConfig::from(&config), problems))
     }
+}
+
+/// Unknown fields of a configuration in the test file itself are wrong, as all its unknown fields.
+/// A file for kube-proxy may have those of another version.
+fn unknown_fields(files: &InputFiles, found: &[Problem]) -> Vec<FileProblem> {
+    let is_inline = files.config.is_none() && files.configuration.is_some();
+    let unknown = found.iter().filter(|of| is_inline && of.code == Some(ProblemCode::UnknownField));
+    let wrong = unknown.map(|of| {
+        let field = of.field.as_deref().unwrap_or_default();
+        let (section, name) = field.rsplit_once('.').unwrap_or(("", field));
+        let known = known_fields(section);
+        let message = match nearest(name, known.iter().map(String::as_str)) {
+            Some(known) => format!("{field}: unknown field, did you mean {known:?}?"),
+            None => format!("{field}: unknown field, use one of {}", known.join(", ")),
+        };
+        problem("inputs.configuration", message)
+    });
+    wrong.collect()
+}
+
+/// The fields of the configuration, or of one of its sections.
+fn known_fields(section: &str) -> Vec<String> {
+    let all = to_configz(&KubeProxyConfiguration::default());
+    let mut sections = section.split('.').filter(|name| !name.is_empty());
+    let section = sections.try_fold(&all, |fields, name| fields.get(name));
+    let fields = section.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    fields.cloned().collect()
 }
 
 fn with_type(fields: &Map<String, Value>) -> Value {

@@ -18,6 +18,9 @@ fn file(report: &FileReport) -> Value {
         let mut fields = json!({"name": case.name, "mode": case.mode.word()});
         let more = match &case.verdict {
             CaseVerdict::Passed => vec![("result", json!("passed"))],
+            CaseVerdict::Conditional(conditions) => {
+                vec![("result", json!("conditional")), ("conditions", json!(conditions))]
+            }
             CaseVerdict::Failed(failures) => {
                 let failures = failures
                     .iter()

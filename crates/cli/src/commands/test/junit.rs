@@ -34,8 +34,9 @@ fn write_all(out: &mut String, reports: &[FileReport]) -> std::fmt::Result {
     writeln!(out, "</testsuites>")
 }
 
-fn counts(TestSummary { passed, failed, errors, ignored }: &TestSummary) -> String {
-    let tests = passed + failed + errors + ignored;
+fn counts(of: &TestSummary) -> String {
+    let TestSummary { passed, conditional, failed, errors, ignored } = of;
+    let tests = passed + conditional + failed + errors + ignored;
     let skipped = if *ignored > 0 { format!(" skipped=\"{ignored}\"") } else { String::new() };
     format!(" tests=\"{tests}\" failures=\"{failed}\" errors=\"{errors}\"{skipped}")
 }
@@ -45,6 +46,14 @@ fn write_case(out: &mut String, report: &FileReport, case: &CaseReport) -> std::
     let open = format!("    <testcase name=\"{name}\" classname=\"{file}.{}\"", case.mode.word());
     let element = match &case.verdict {
         CaseVerdict::Passed => return writeln!(out, "{open}/>"),
+        CaseVerdict::Conditional(conditions) => {
+            writeln!(out, "{open}>\n      <properties>")?;
+            for condition in conditions {
+                let text = escaped(&condition.text);
+                writeln!(out, "        <property name=\"unless\" value=\"{text}\"/>")?;
+            }
+            return writeln!(out, "      </properties>\n    </testcase>");
+        }
         CaseVerdict::Ignored(reason) => {
             let skipped = format!("<skipped message=\"{}\"/>", escaped(reason));
             return writeln!(out, "{open}>\n      {skipped}\n    </testcase>");

@@ -16,6 +16,8 @@ pub(super) struct FileReport {
 #[derive(Default, Serialize)]
 pub(super) struct TestSummary {
     pub(super) passed: usize,
+    /// Passed cases with conditions.
+    pub(super) conditional: usize,
     pub(super) failed: usize,
     /// Wrong files and cases.
     pub(super) errors: usize,
@@ -30,6 +32,7 @@ pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> 
         for case in &report.cases {
             match case.verdict {
                 CaseVerdict::Passed => summary.passed += 1,
+                CaseVerdict::Conditional(_) => summary.conditional += 1,
                 CaseVerdict::Failed(_) => summary.failed += 1,
                 CaseVerdict::Wrong(_) => summary.errors += 1,
                 CaseVerdict::Ignored(_) => summary.ignored += 1,
@@ -52,6 +55,9 @@ pub(super) fn details(verdict: &CaseVerdict) -> String {
 pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
     let failures = match verdict {
         CaseVerdict::Passed | CaseVerdict::Ignored(_) => return String::new(),
+        CaseVerdict::Conditional(conditions) => {
+            return conditions.iter().map(|of| format!("unless {}\n", of.text)).collect();
+        }
         CaseVerdict::Wrong(problem) => return format!("{problem}\n"),
         CaseVerdict::Failed(failures) => failures,
     };
@@ -67,7 +73,9 @@ pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
 /// A short form of what does not hold.
 pub(super) fn message(verdict: &CaseVerdict) -> String {
     match verdict {
-        CaseVerdict::Passed | CaseVerdict::Ignored(_) => String::new(),
+        CaseVerdict::Passed | CaseVerdict::Conditional(_) | CaseVerdict::Ignored(_) => {
+            String::new()
+        }
         CaseVerdict::Wrong(problem) => problem.to_string(),
         CaseVerdict::Failed(failures) => {
             let mismatches = failures.iter().flat_map(|failure| &failure.mismatches);

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use rulegen_config::ProxyMode;
 use rulegen_packet_tests::{
-    CaseInputs, CaseReport, LiveRules, TestFile, run as run_cases, run_live,
+    CaseInputs, CaseReport, LiveRules, OnConditions, TestFile, run as run_cases, run_live,
 };
 
 use super::inputs::{LoadedFile, load};
@@ -27,7 +27,9 @@ pub(super) fn load_all(args: &TestArgs) -> Vec<LoadedFile> {
 pub(super) fn run(args: &TestArgs, files: &[LoadedFile]) -> Result<u8> {
     files.iter().for_each(|file| problems::print(&file.warnings));
     let live = args.live.then(|| kernel_rules(args)).transpose()?;
-    let live = live.as_ref().map(|rules| rules as &dyn LiveRules);
+    let on_conditions =
+        if args.fail_on_conditions { OnConditions::Fail } else { OnConditions::Report };
+    let live = live.as_ref().map(|rules| (rules as &dyn LiveRules, on_conditions));
     let reports: Vec<FileReport> = files.iter().map(|file| reported(file, live)).collect();
     print(&match args.output {
         TestForm::Text => text::describe(&reports, Paint::for_stdout()),
@@ -38,7 +40,7 @@ pub(super) fn run(args: &TestArgs, files: &[LoadedFile]) -> Result<u8> {
     let summary = report::summary(&reports);
     Ok(match (summary.errors, summary.failed) {
         // A node name with a typo must not look like success.
-        (0, 0) if summary.passed == 0 && summary.ignored > 0 => WRONG,
+        (0, 0) if summary.passed + summary.conditional == 0 && summary.ignored > 0 => WRONG,
         (0, 0) => 0,
         (0, _) => 1,
         _ => WRONG,
@@ -59,14 +61,16 @@ fn kernel_rules(args: &TestArgs) -> Result<KernelRules<'_>> {
     Ok(KernelRules::new(&args.kernel, table, mode))
 }
 
-fn cases(tests: &TestFile, inputs: &CaseInputs, live: Option<&dyn LiveRules>) -> Vec<CaseReport> {
+type Live<'a> = Option<(&'a dyn LiveRules, OnConditions)>;
+
+fn cases(tests: &TestFile, inputs: &CaseInputs, live: Live<'_>) -> Vec<CaseReport> {
     match live {
-        Some(live) => run_live(tests, inputs, live),
+        Some((live, on_conditions)) => run_live(tests, inputs, live, on_conditions),
         None => run_cases(tests, inputs),
     }
 }
 
-fn reported(file: &LoadedFile, live: Option<&dyn LiveRules>) -> FileReport {
+fn reported(file: &LoadedFile, live: Live<'_>) -> FileReport {
     let (problems, cases) = match &file.tests {
         Ok((tests, inputs)) => (Vec::new(), cases(tests, inputs, live)),
         Err(problems) => (problems.clone(), Vec::new()),

@@ -12,7 +12,7 @@ pub(super) fn describe(reports: &[FileReport]) -> String {
         for case in &report.cases {
             let name = escaped(&format!("{}: {}", report.file, name(case)));
             let (is_ok, name) = match &case.verdict {
-                CaseVerdict::Passed => (true, name),
+                CaseVerdict::Passed | CaseVerdict::Conditional(_) => (true, name),
                 CaseVerdict::Ignored(reason) => {
                     (true, format!("{name} # SKIP {}", escaped(reason)))
                 }
@@ -42,7 +42,7 @@ fn write_point(
 ) -> std::fmt::Result {
     let not = if is_ok { "" } else { "not " };
     writeln!(out, "{not}ok {number} - {name}")?;
-    if is_ok {
+    if details.is_empty() {
         return Ok(());
     }
     // A YAML block with a literal text.

@@ -22,6 +22,7 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         for case in &report.cases {
             let verdict = match &case.verdict {
                 CaseVerdict::Passed => paint.comes("ok"),
+                CaseVerdict::Conditional(_) => paint.changes("ok, unless"),
                 CaseVerdict::Failed(_) => paint.goes("FAILED"),
                 CaseVerdict::Wrong(_) => paint.goes("ERROR"),
                 CaseVerdict::Ignored(reason) => {
@@ -29,6 +30,9 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
                 }
             };
             writeln!(out, "test {} ... {verdict}", plain(&name(case)))?;
+            if let CaseVerdict::Conditional(conditions) = &case.verdict {
+                conditions.iter().try_for_each(|of| writeln!(out, "    {}", plain(&of.text)))?;
+            }
         }
         for problem in &report.problems {
             writeln!(out, "{} {}", paint.goes("ERROR"), plain(&problem.to_string()))?;
@@ -48,7 +52,11 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
             writeln!(out, "{}", details_with(&case.verdict, paint))?;
         }
     }
-    let TestSummary { passed, failed, errors, ignored } = summary(reports);
+    let TestSummary { passed, conditional, failed, errors, ignored } = summary(reports);
+    let conditional = match conditional {
+        0 => String::new(),
+        conditional => format!("; {conditional} passed with conditions"),
+    };
     let ignored = if ignored > 0 { format!("; {ignored} ignored") } else { String::new() };
     let result = match failed + errors {
         0 => paint.comes("ok"),
@@ -56,6 +64,6 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
     };
     writeln!(
         out,
-        "test result: {result}. {passed} passed; {failed} failed; {errors} errors{ignored}"
+        "test result: {result}. {passed} passed{conditional}; {failed} failed; {errors} errors{ignored}"
     )
 }
