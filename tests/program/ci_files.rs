@@ -86,6 +86,37 @@ fn github_action_runs_lint_test_and_golden() {
 }
 
 #[test]
+fn github_action_prints_what_is_wrong_and_expands_patterns() {
+    let scratch = Scratch::new("ci-files-wrong");
+    let file = |name: &str| scratch.0.join(name).display().to_string();
+    let outputs = action(&[
+        ("manifests", "none.yaml"),
+        ("sarif", &file("lint.sarif")),
+        ("tests", "examples/tests/shop.yaml"),
+        ("junit", &file("tests.xml")),
+    ]);
+    let (lint, test) = (&outputs["rulegen lint"], &outputs["rulegen test"]);
+    assert!(stdout(lint).contains("[unreadable-input]"), "{}{}", stdout(lint), stderr(lint));
+    assert_eq!(status(lint), 2);
+    assert_eq!(status(test), 2, "a wrong file: {}", stdout(test));
+    assert!(stdout(test).contains("ERROR"), "{}", stdout(test));
+    for report in ["lint.sarif", "tests.xml"] {
+        assert!(!fs::read_to_string(file(report)).unwrap().is_empty(), "{report}");
+    }
+    let outputs = action(&[
+        ("manifests", "examples/nodep*.yaml"),
+        ("tests", "examples/tests/shop-t*.yaml"),
+        ("golden", "examples/gold*"),
+    ]);
+    for (name, output) in &outputs {
+        assert_eq!(status(output), 0, "{name}: {}{}", stdout(output), stderr(output));
+    }
+    let outputs = action(&[("manifests", " "), ("tests", " "), ("golden", " ")]);
+    let statuses: Vec<i32> = outputs.values().map(status).collect();
+    assert_eq!(statuses, [0, 0, 0], "blanks name nothing");
+}
+
+#[test]
 fn gitlab_jobs_run_lint_test_and_golden() {
     let template = read("gitlab/rulegen.yml");
     let scratch = Scratch::new("ci-files-gitlab");
