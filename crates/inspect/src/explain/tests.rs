@@ -168,7 +168,12 @@ fn explain_policy_local_tells_endpoints_without_node_name_from_those_on_other_no
             "1 on other nodes, 1 on no known node",
             "run a pod on this node",
         ),
-        (elsewhere.to_owned(), Code::NoLocalEndpoints, "none usable on this node", "a pod of the Service"),
+        (
+            elsewhere.to_owned(),
+            Code::NoLocalEndpoints,
+            "none usable on this node",
+            "a pod of the Service",
+        ),
     ] {
         let manifest = LOCAL.replace("ENDPOINTS", &format!("[{endpoints}]"));
         let mut objects = Objects::default();
