@@ -43,6 +43,7 @@ fn service_fields_are_those_of_the_kubernetes_api() {
     assert_eq!(spec.external_ips, ["192.0.2.1"]);
     assert_eq!(spec.load_balancer_source_ranges, ["198.51.100.0/24"]);
     assert_eq!(spec.external_traffic_policy.as_deref(), Some("Local"));
+    assert!(spec.publish_not_ready_addresses);
     assert_eq!(spec.internal_traffic_policy.as_deref(), Some("Cluster"));
     assert_eq!(spec.health_check_node_port, Some(31000));
     assert_eq!(spec.session_affinity.as_deref(), Some("ClientIP"));
@@ -245,6 +246,7 @@ fn service() -> Service {
         external_ips: texts(&["192.0.2.1"]),
         load_balancer_source_ranges: texts(&["198.51.100.0/24"]),
         external_traffic_policy: text("Local"),
+        publish_not_ready_addresses: Some(true),
         internal_traffic_policy: text("Cluster"),
         health_check_node_port: Some(31000),
         session_affinity: text("ClientIP"),
