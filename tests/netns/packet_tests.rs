@@ -27,6 +27,11 @@ fn node(mode: &str, other_mode: &str) -> (Namespace, String) {
     }
     namespace.run("ip addr add 192.168.1.10/24 dev eth0; ip route add default dev eth0");
     namespace.run("ip route add 10.244.0.0/16 dev cni0");
+    // Without an entry it is not sure that an endpoint answers.
+    namespace.run(
+        "for ip in 10.244.1.5 10.244.2.6 10.244.2.7; do \
+         ip neigh add $ip lladdr 02:00:00:00:00:05 dev cni0 nud permanent; done",
+    );
     let manifest = root().join("examples/tests/shop.yaml").display().to_string();
     let file = namespace
         .file("cases.yaml", &CASES.replace("MANIFEST", &manifest).replace("MODE", other_mode));

@@ -22,8 +22,12 @@ pub fn has_socket_programs() -> io::Result<bool> {
         AttachPoint::CgroupSend4,
         AttachPoint::CgroupSend6,
     ];
-    if !is_mounted(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()) {
-        return Ok(false);
+    match fs::read_to_string("/proc/self/cgroup") {
+        Ok(cgroups) if is_mounted(&cgroups) => {}
+        Ok(_) => return Ok(false),
+        // A kernel without cgroups.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
     }
     let root = root().ok_or(io::ErrorKind::NotFound)?;
     for point in POINTS {

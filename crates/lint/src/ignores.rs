@@ -130,9 +130,15 @@ impl BlockScalar {
 /// Whether a line is a comment that ignores codes, with a misspelt word or without codes.
 fn ignores_nothing(line: &str) -> bool {
     let Some(comment) = line.strip_prefix('#') else { return false };
-    let is_separator = |c: char| c.is_whitespace() || matches!(c, ':' | '-' | '_' | '/');
-    let letters = comment.chars().filter(|c| !is_separator(*c)).map(|c| c.to_ascii_lowercase());
-    let is_meant = letters.take(13).eq("rulegenignore".chars());
+    let comment = comment.trim_start().to_ascii_lowercase();
+    let is_meant = comment.strip_prefix("rulegen").is_some_and(|rest| {
+        let ignore = rest.trim_start_matches([':', '-', '_', '/', ' ', '\t']);
+        match rest.starts_with(char::is_whitespace) {
+            // Prose: `# rulegen ignores this`.
+            true => ignore.split_whitespace().next() == Some("ignore"),
+            false => ignore.starts_with("ignore"),
+        }
+    });
     is_meant && words_of_comment(line).next().is_none()
 }
 
@@ -187,6 +193,8 @@ mod tests {
             ("# rulegen:ignored no-slices", true),
             ("# rulegen:ignore # reason", true),
             ("# rulegen:ignore no-slices", false),
+            ("# rulegen ignore no-slices", true),
+            ("# rulegen ignores ServiceCIDRs here", false),
             ("# rulegen reads this", false),
             ("a: b # rulegen:ignore", false),
         ] {

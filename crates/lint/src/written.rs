@@ -83,10 +83,21 @@ fn add_misspelt(value: &Value, depth: usize, found: &mut Vec<(String, &'static s
     if let Some(items) = value.elements().or_else(|| value.field("items")?.elements()) {
         return items.iter().for_each(|item| add_misspelt(item, depth + 1, found));
     }
+    if !is_of_kubernetes(value.text("apiVersion").unwrap_or_default()) {
+        return;
+    }
     let kind = value.text("kind").unwrap_or_default();
     let known = KINDS.into_iter().map(|(known, _)| known).find(|known| is_misspelt(kind, known));
     let known = known.filter(|known| kind != *known);
     found.extend(known.map(|known| (kind.to_owned(), known)));
+}
+
+/// Whether a version is of a group that has objects for Services. Others may define any kind.
+fn is_of_kubernetes(api_version: &str) -> bool {
+    match api_version.split_once('/') {
+        None => true,
+        Some((group, _)) => matches!(group, "discovery.k8s.io" | "networking.k8s.io"),
+    }
 }
 
 /// One letter is missing, added or replaced, or two are exchanged, or the case is another. Other kinds,

@@ -1,13 +1,13 @@
 //! Changes of the input before a packet is sent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use rulegen_config::ProxyConfig;
 use rulegen_lint::{FindingSeverity, LintFile, LintFinding, lint};
 use rulegen_model::{
-    Kind, Metadata, NodeObject, Object, Objects, ProblemCode, Service, ServicePortSpec,
-    SliceEndpoint, Sourced, read_object,
+    Kind, NodeObject, Object, Objects, ProblemCode, Service, ServicePortSpec, SliceEndpoint,
+    Sourced, read_object,
 };
 use rulegen_net::ServiceRef;
 use serde_json::{Map, Value};
@@ -229,35 +229,52 @@ fn patched(
         read_object(Kind::Service, &merged.to_string()).map_err(|problem| problem.to_string())?;
     let Object::Service(mut edited) = edited else { return Ok(()) };
     drop_fields_of_old_type(service, &mut edited);
+    keep_allocated(service, &mut edited);
     if edited == *service {
         return Err(format!("changes nothing of Service {wanted} that affects rules"));
     }
-    let rejected = rejections(&before, &value(&edited)?, config);
+    let mut after = value(&edited)?;
+    // Rules do not need it, so the type of Services does not have it.
+    if let Some(name) = merged.pointer("/spec/externalName")
+        && let Some(spec) = after.pointer_mut("/spec").and_then(Value::as_object_mut)
+    {
+        spec.insert("externalName".to_owned(), name.clone());
+    }
+    let rejected = rejections(&before, &after, config);
     refuse(rejected.into_iter().map(|(_, message)| message).collect())?;
+    let had: HashSet<i64> = service.spec.ports.iter().filter_map(node_port).collect();
     *service = edited;
-    refuse(taken_node_ports(&wanted, &objects.services))
+    refuse(taken_node_ports(&wanted, &had, &objects.services))
 }
 
-/// The node ports of a Service that another one has.
-fn taken_node_ports(of: &ServiceRef, services: &[Sourced<Service>]) -> Vec<String> {
+fn node_port(port: &ServicePortSpec) -> Option<i64> {
+    port.node_port.filter(|number| *number != 0)
+}
+
+/// The new node ports of a Service that another one has. The API server allocates them by number, for
+/// all protocols.
+fn taken_node_ports(
+    of: &ServiceRef,
+    had: &HashSet<i64>,
+    services: &[Sourced<Service>],
+) -> Vec<String> {
     let is_it = |service: &Service| {
         service.metadata.namespace() == of.namespace && service.metadata.name == of.name
-    };
-    let key = |port: &ServicePortSpec| {
-        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-        port.node_port.filter(|port| *port != 0).map(|number| (number, protocol))
     };
     let (own, others): (Vec<&Service>, Vec<&Service>) =
         services.iter().map(|service| &service.object).partition(|service| is_it(service));
     let mut taken = HashMap::new();
     for other in others {
-        taken.extend(other.spec.ports.iter().filter_map(key).map(|key| (key, other)));
+        taken.extend(other.spec.ports.iter().filter_map(node_port).map(|number| (number, other)));
     }
     let ports = own.into_iter().flat_map(|service| service.spec.ports.iter().enumerate());
     let message = |(n, port): (usize, &ServicePortSpec)| {
-        let (number, protocol) = key(port)?;
-        let Metadata { name, .. } = &taken.get(&(number, protocol))?.metadata;
-        Some(format!("spec.ports[{n}].nodePort: Service {name} has the node port {number}"))
+        let number = node_port(port).filter(|number| !had.contains(number))?;
+        let metadata = &taken.get(&number)?.metadata;
+        let (namespace, name) = (metadata.namespace(), &metadata.name);
+        Some(format!(
+            "spec.ports[{n}].nodePort: Service {namespace}/{name} has the node port {number}"
+        ))
     };
     ports.filter_map(message).collect()
 }
@@ -276,10 +293,19 @@ fn immutable_field(before: &Value, after: &Value) -> Option<&'static str> {
         () if !after.get("spec").is_some_and(Value::is_object) => Some("the whole spec"),
         // A Service of type ExternalName has no cluster IPs.
         () if is_alias(before) || is_alias(after) => None,
-        () if has_changed("/spec/clusterIP") => Some("spec.clusterIP"),
-        () if has_changed("/spec/clusterIPs/0") => Some("spec.clusterIPs[0]"),
+        () if changes_cluster_ip(before, after, "/spec/clusterIP") => Some("spec.clusterIP"),
+        () if changes_cluster_ip(before, after, "/spec/clusterIPs/0") => Some("spec.clusterIPs[0]"),
         () => None,
     }
+}
+
+/// Whether a field has another first cluster IP than before. The API server fills empty ones.
+fn changes_cluster_ip(before: &Value, after: &Value, path: &str) -> bool {
+    let ip = |of: &Value, path: &str| {
+        of.pointer(path).and_then(Value::as_str).filter(|ip| !ip.is_empty()).map(str::to_owned)
+    };
+    let known = ip(before, "/spec/clusterIP").or_else(|| ip(before, "/spec/clusterIPs/0"));
+    known.is_some_and(|known| ip(after, path).is_some_and(|ip| ip != known))
 }
 
 /// The codes of findings about the patch as it is written. The other findings are about what is left
@@ -357,6 +383,45 @@ fn drop_fields_of_old_type(before: &Service, after: &mut Service) {
     }
     if kind != "LoadBalancer" {
         after.status.load_balancer.ingress.clear();
+    }
+}
+
+/// Keeps what the API server allocated and an update leaves out: cluster IPs, and the node port of each
+/// port with the same protocol and number.
+fn keep_allocated(before: &Service, after: &mut Service) {
+    let has_cluster_ip = |of: &Service| of.spec.kind.as_deref() != Some("ExternalName");
+    let has_node_ports = |of: &Service| {
+        of.spec.kind.as_deref().is_some_and(|kind| matches!(kind, "NodePort" | "LoadBalancer"))
+    };
+    let keeps_cluster_ips = has_cluster_ip(before) && has_cluster_ip(after);
+    let keeps_node_ports = has_node_ports(before) && has_node_ports(after);
+    let (old, new) = (&before.spec, &mut after.spec);
+    if keeps_cluster_ips {
+        if new.cluster_ip.as_deref().unwrap_or_default().is_empty() {
+            new.cluster_ip.clone_from(&old.cluster_ip);
+        }
+        if new.cluster_ips.is_empty() {
+            new.cluster_ips.clone_from(&old.cluster_ips);
+        }
+    }
+    if !keeps_node_ports {
+        return;
+    }
+    let key = |port: &ServicePortSpec| {
+        (port.port, port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()))
+    };
+    let allocated: HashMap<_, i64> =
+        old.ports.iter().filter_map(|port| Some((key(port), node_port(port)?))).collect();
+    let mut used: HashSet<i64> = new.ports.iter().filter_map(node_port).collect();
+    for port in new.ports.iter_mut().filter(|port| node_port(port).is_none()) {
+        let known = allocated.get(&key(port)).copied();
+        port.node_port = known.filter(|number| used.insert(*number)).or(port.node_port);
+    }
+    if new.health_check_node_port.is_none_or(|port| port == 0)
+        && new.kind.as_deref() == Some("LoadBalancer")
+        && new.external_traffic_policy.as_deref() == Some("Local")
+    {
+        new.health_check_node_port = old.health_check_node_port;
     }
 }
 

@@ -653,8 +653,8 @@ impl Kernel for NfTables {
 /// flood of changes raises the agent's memory from 83 to 102 MB; without this limit to 158 MB.
 const MOST_CHANGES: usize = 2000;
 
-/// A sync is followed by a rest of this many times its CPU time. So syncs take at most a tenth of a
-/// processor's time, and a change that comes alone or in a row of a few hundred a second is written
+/// A sync is followed by a rest of this many times the CPU time of its thread; what a large sync
+/// gives to other threads is not counted. So syncs take about a tenth of a processor's time, and a change that comes alone or in a row of a few hundred a second is written
 /// at once: its sync takes 0.1 ms. By the clock, a sync that had to wait 10 ms for a processor would
 /// delay the next change by 100 ms.
 const REST: u32 = 10;

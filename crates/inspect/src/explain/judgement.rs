@@ -367,8 +367,7 @@ impl<'a> Way<'a> {
             return;
         }
         let client = self.judge.packet.from;
-        let query =
-            RouteQuery { from: self.to.ip(), to: client, to_port: None, input, mark: Some(0) };
+        let query = RouteQuery { from: self.to.ip(), to: client, to_port: None, input, mark: None };
         let (code, text) = match self.judge.network.route(&query) {
             RouteFact::Out(back) if back == interface => return,
             RouteFact::Out(back) => {
@@ -619,7 +618,10 @@ impl<'a> Way<'a> {
                 self.on_route = self.judge.network.obstacles(&Place::Route(&query));
                 Ok(fact)
             }
-            RouteFact::Local => Ok(fact),
+            RouteFact::Local => {
+                self.on_route.clear();
+                Ok(fact)
+            }
         }
     }
 

@@ -76,6 +76,10 @@ impl Remarks<'_> {
             .filter(|service| service.internal.address == self.packet.destination.ip())
             .map(|service| format!("{}/{}", service.port, service.name.protocol.name()))
             .collect();
-        (!ports.is_empty()).then(|| format!("its ports are {}", ports.join(", ")))
+        match ports.as_slice() {
+            [] => None,
+            [port] => Some(format!("use its port {port}")),
+            ports => Some(format!("use one of its ports: {}", ports.join(", "))),
+        }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum RuleRole {
     Translation,
     /// Masquerades.
     Masquerade,
+    /// Masquerades an endpoint that reaches itself.
+    MasqueradeHairpin,
     /// Rejects or drops traffic to a Service without endpoints.
     Refused(RuleServicePort, Refusal),
     /// Drops traffic from outside the source ranges.
@@ -86,6 +88,7 @@ impl RuleRole {
             }
             RuleRole::Translation => "the destination is translated",
             RuleRole::Masquerade => "the source becomes the node's address",
+            RuleRole::MasqueradeHairpin => "hairpin: the source becomes the node's address",
             RuleRole::Refused(_, refusal) => refusal_words(*refusal),
             RuleRole::Firewalled(_) => "only sources in the source ranges pass",
             RuleRole::ClosedPort(_) => "the Service does not have this port: rejected",

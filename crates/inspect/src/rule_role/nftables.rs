@@ -67,7 +67,7 @@ fn found_in(
         }
         (CLOSED, SERVICE_CIDRS) => return Some(RuleRole::NoSuchClusterIp),
         (_, SHARED_ENDPOINTS) => return Some(RuleRole::ChosenTranslation(drawn(step.rule))),
-        (_, HAIRPINS) => return Some(RuleRole::Mark(MasqueradeReason::Hairpin)),
+        (_, HAIRPINS) => return Some(RuleRole::MasqueradeHairpin),
         _ if set.starts_with("affinity/") => return Some(RuleRole::KnownClient),
         _ => {}
     }

@@ -266,11 +266,13 @@ impl Socket {
         // The kernel doubles the value, and uses a few bytes itself.
         let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
         let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
+        if forced.is_ok() {
+            self.room_to_send = bytes;
+            return Ok(());
+        }
         // In a user namespace, a process can only have the usual limit.
-        let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
-        made.map_err(|errno| SocketError::Unreachable(errno.into()))?;
-        self.room_to_send = bytes;
-        Ok(())
+        setsockopt(&self.descriptor(), sockopt::SndBuf, &room)
+            .map_err(|errno| SocketError::Unreachable(errno.into()))
     }
 
     /// Increases the receive buffer. Without the capability it keeps its usual size: answers may

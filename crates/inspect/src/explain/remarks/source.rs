@@ -132,6 +132,7 @@ impl Remarks<'_> {
 fn reason(meaning: &RuleRole) -> Option<MasqueradeReason> {
     match meaning {
         RuleRole::Mark(reason) => Some(*reason),
+        RuleRole::MasqueradeHairpin => Some(MasqueradeReason::Hairpin),
         _ => None,
     }
 }
