@@ -367,6 +367,10 @@ impl<'a> Way<'a> {
             return;
         }
         let client = self.judge.packet.from;
+        // The reply to a link-local address leaves through the interface that it belongs to.
+        if matches!(client, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            return;
+        }
         let query = RouteQuery { from: self.to.ip(), to: client, to_port: None, input, mark: None };
         let (code, text) = match self.judge.network.route(&query) {
             RouteFact::Out(back) if back == interface => return,

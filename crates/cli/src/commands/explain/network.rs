@@ -71,18 +71,20 @@ impl LiveNetwork {
         let named = link(name)?.ok_or_else(|| {
             WrongUsage(format!("this node has no interface {name} (--interface): see `ip link`"))
         })?;
-        let master = match named.master {
-            Some(master) => link(&master)?.map(|link| (master, link.kind)),
-            None => None,
-        };
-        Ok(match master.filter(|(_, kind)| TAKE_PACKETS.contains(&kind.as_str())) {
-            Some((master, _)) => {
-                let text = words::port_of(name, &master);
-                let remark = Remark::new(RemarkSubject::Input, Code::PortOfMaster, text);
-                InputInterface { interface: master, remark: Some(remark) }
+        let (mut interface, mut next) = (name.to_owned(), named.master);
+        // A bond may be a port of a bridge. The kernel has a limit of eight too (MAX_NEST_DEV).
+        for _ in 0..8 {
+            let Some(master) = next.take() else { break };
+            let Some(link) = link(&master)? else { break };
+            if TAKE_PACKETS.contains(&link.kind.as_str()) {
+                (interface, next) = (master, link.master);
             }
-            None => InputInterface { interface: name.to_owned(), remark: None },
-        })
+        }
+        let remark = (interface != name).then(|| {
+            let text = words::port_of(name, &interface);
+            Remark::new(RemarkSubject::Input, Code::PortOfMaster, text)
+        });
+        Ok(InputInterface { interface, remark })
     }
 
     /// The output interface of a packet to an address.
@@ -158,6 +160,9 @@ impl LiveNetwork {
 
     /// What holds for each interface: whether the packet is forwarded, and where to.
     fn received_somewhere(&self, query: &RouteQuery<'_>) -> RouteFact {
+        if query.to.is_loopback() {
+            return RouteFact::Unknown;
+        }
         match self.lookup(query) {
             Ok(Some(Route::Out(_))) if is_off_everywhere(query.to) => {
                 RouteFact::Failed(RouteFailure::ForwardingOff)
@@ -177,18 +182,24 @@ impl LiveNetwork {
     fn is_reverse_path(&self, query: &RouteQuery<'_>, in_interface: &str) -> bool {
         let RouteQuery { from, to, .. } = *query;
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (from, to) else { return false };
-        if rp_filter(in_interface) == 0 || is_martian_source(source) || is_never_routed(destination)
-        {
+        let mode = rp_filter(in_interface);
+        let is_martian =
+            is_martian_source(source) || is_never_routed(destination) || destination.is_loopback();
+        if mode == 0 || is_martian {
             return false;
         }
         let sent = RouteQuery { from: any(to), input: RouteInput::Host, ..*query };
         let has_route = matches!(self.lookup(&sent), Ok(Some(Route::Out(_) | Route::Local)));
+        let back = RouteQuery { from: any(to), to: from, input: RouteInput::Host, ..*query };
         has_route
-            && match self.origin(from, to) {
-                Origin::Interface(back) => back != in_interface,
-                Origin::UnknownInterface => true,
-                // An address of this host.
-                Origin::Host => false,
+            && match self.lookup(&back) {
+                Ok(Some(Route::None(_))) => true,
+                // The loose mode accepts any route back.
+                Ok(Some(Route::Out(_))) if mode == LOOSE => false,
+                Ok(Some(Route::Out(out))) => {
+                    matches!(through(out), RouteFact::Out(back) if back != in_interface)
+                }
+                _ => false,
             }
     }
 
@@ -264,6 +275,9 @@ fn request<'a>(query: &RouteQuery<'a>) -> routes::RouteRequest<'a> {
     let RouteQuery { from, to, input, to_port, .. } = *query;
     let (from, in_interface) = match input {
         RouteInput::Interface(name) => (from, Some(name)),
+        // Routes of IPv6 may be for some sources only. The kernel takes any source for IPv6, and for IPv4
+        // only its own addresses.
+        RouteInput::UnknownInterface if to.is_ipv6() => (from, None),
         RouteInput::UnknownInterface => (any(to), None),
         RouteInput::Host => (from, None),
     };
@@ -351,6 +365,9 @@ fn is_off_everywhere(to: IpAddr) -> bool {
     };
     !has_bridge && !interfaces.is_empty() && interfaces.iter().all(is_off)
 }
+
+/// The value of rp_filter for the loose mode (RFC 3704).
+const LOOSE: u64 = 2;
 
 /// The effective value of rp_filter.
 fn rp_filter(interface: &str) -> u64 {
