@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig};
-use rulegen_model::LoadBalancing;
 use serde_json::{Value, json};
 
 use crate::cluster::{NODE, config, objects};
@@ -290,11 +289,7 @@ fn configuration(config: &ProxyConfig, mode: &str) -> Value {
         "nftables": {
             "masqueradeAll": config.masquerade_all,
             "masqueradeBit": config.masquerade_bit,
-            "loadBalancing": match config.load_balancing {
-                LoadBalancing::Random => "random",
-                LoadBalancing::RoundRobin => "round-robin",
-                LoadBalancing::SourceHash => "source-hash",
-            },
+            "loadBalancing": config.load_balancing.name(),
         },
     })
 }
@@ -494,9 +489,9 @@ fn serve_all(lab: &Topology) -> Namespace {
 /// The client's address alone decides which endpoint it gets, so explain computes the kernel's
 /// hash.
 #[test]
-fn explain_predicts_endpoint_with_source_hash() {
+fn explain_predicts_endpoint_with_maglev() {
     let lab = Topology::new("explain-hash");
-    let flags = "--proxy-mode nftables --load-balancing source-hash \
+    let flags = "--proxy-mode nftables --load-balancing maglev \
                  --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
     lab.apply(flags);
     let cluster = root().join("tests/netns/cluster.yaml");

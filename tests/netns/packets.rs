@@ -1,7 +1,7 @@
 //! Real packets: which endpoint answers, which source address it sees, and how packets are rejected
 //! or dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -480,9 +480,9 @@ fn load_balancing_round_robin_counts_connections() {
 }
 
 #[test]
-fn load_balancing_source_hash_keeps_endpoint() {
+fn load_balancing_maglev_keeps_endpoint() {
     let lab = Topology::new("hash");
-    lab.apply(&format!("{NFTABLES} --load-balancing source-hash"));
+    lab.apply(&format!("{NFTABLES} --load-balancing maglev"));
     let mut chosen = Vec::new();
     for family in 0..2 {
         let to = ClusterIp(93).address(family).unwrap();
@@ -499,6 +499,22 @@ fn load_balancing_source_hash_keeps_endpoint() {
     chosen.sort();
     chosen.dedup();
     assert!(chosen.len() > 3, "all clients got the same endpoint: {chosen:?}");
+}
+
+/// The source port chooses too, so the connections of one client reach all endpoints.
+#[test]
+fn load_balancing_maglev_5tuple_spreads_connections_of_a_client() {
+    let lab = Topology::new("hash-flow");
+    lab.apply(&format!("{NFTABLES} --load-balancing maglev-5tuple"));
+    for family in 0..2 {
+        let to = ClusterIp(93).address(family).unwrap();
+        let endpoint = |_| match lab.ask(From::BridgedPod, Proto::Udp, to) {
+            Answer::From { endpoint, .. } => endpoint.ip(),
+            other => panic!("{to}: {other:?}"),
+        };
+        let reached: BTreeSet<IpAddr> = (0..60).map(endpoint).collect();
+        assert_eq!(reached.len(), 3, "{to}: {reached:?}");
+    }
 }
 
 fn expect_even(lab: &Topology, requests: u32) {

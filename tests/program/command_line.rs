@@ -240,7 +240,7 @@ fn flags_with_possible_values_list_and_suggest_them() {
         ),
         (
             "--load-balancing=roundrobin",
-            "[possible values: random, round-robin, source-hash]",
+            "[possible values: random, round-robin, maglev, maglev-5tuple]",
             "'round-robin'",
         ),
     ];

@@ -17,6 +17,6 @@ mod plan;
 
 pub use plan::{
     Contender, External, ExternalAddress, Firewall, FrontendConflict, Internal, Masquerade,
-    NodePortsAt, Plan, PodTraffic, Precedence, Refusal, ServicePlan, Treatment, conflicts,
+    NodePortsAt, Plan, PodTraffic, Precedence, Refusal, ServicePlan, Slots, Treatment, conflicts,
     node_ports_at, plan, plan_service,
 };

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod service_plan;
+mod slots;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -14,6 +15,7 @@ use rulegen_net::{IpFamily, ServicePortName};
 
 pub use conflicts::{Contender, FrontendConflict, conflicts};
 pub use service_plan::Precedence;
+pub use slots::Slots;
 
 /// Above this number of endpoints, kube-proxy omits the comments of endpoint rules, which are
 /// nearly half of the text (largeClusterEndpointsThreshold of pkg/proxy/iptables/proxier.go).
@@ -116,11 +118,14 @@ pub struct ServicePlan {
     pub load_balancing: LoadBalancing,
     /// Number of endpoints, including those that no policy selects.
     pub endpoints: usize,
-    /// Endpoints that policy Cluster selects, all equally probable. Empty if no traffic can use it.
+    /// Endpoints that policy Cluster selects. Empty if no traffic can use it.
     pub cluster_endpoints: Vec<Endpoint>,
-    /// Endpoints that policy Local selects, all equally probable. Empty if neither traffic policy is
-    /// Local.
+    /// The slots of `cluster_endpoints`; one per endpoint in iptables mode.
+    pub cluster_slots: Slots,
+    /// Endpoints that policy Local selects. Empty if neither traffic policy is Local.
     pub local_endpoints: Vec<Endpoint>,
+    /// The slots of `local_endpoints`; one per endpoint in iptables mode.
+    pub local_slots: Slots,
     /// Endpoints that either policy selects. Traffic of an endpoint to itself (hairpin) is always
     /// masqueraded: otherwise its reply would bypass the reverse translation.
     pub reachable_endpoints: Vec<Endpoint>,
@@ -334,11 +339,16 @@ pub fn plan_service(
         outcome: outcome(port.external_policy),
         firewall: firewall(port, node.addresses(family).primary),
     });
+    let load_balancing = port.load_balancing.unwrap_or(config.load_balancing);
+    let slots = |endpoints: &[Endpoint]| match config.mode {
+        ProxyMode::Iptables => Slots::OnePerEndpoint,
+        ProxyMode::Nftables => Slots::new(load_balancing, endpoints, port.ports_of_service),
+    };
     ServicePlan {
         name: port.name.clone(),
         port: port.port,
         affinity_seconds: port.affinity_seconds,
-        load_balancing: port.load_balancing.unwrap_or(config.load_balancing),
+        load_balancing,
         endpoints: port.endpoints.len(),
         internal: Internal {
             address: port.cluster_ip,
@@ -348,7 +358,9 @@ pub fn plan_service(
         },
         external,
         health_check_node_port: port.health_check_node_port,
+        cluster_slots: slots(&selection.cluster),
         cluster_endpoints: selection.cluster,
+        local_slots: slots(&selection.local),
         local_endpoints: selection.local,
         reachable_endpoints: selection.reachable,
     }

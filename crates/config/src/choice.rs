@@ -12,6 +12,9 @@ pub trait NamedChoice: Copy + Default + 'static {
     /// All values.
     const ALL: &'static [Self];
 
+    /// Other names that are accepted, and their values.
+    const ALIASES: &'static [(&'static str, Self)] = &[];
+
     /// The name of the value.
     fn as_str(self) -> &'static str;
 
@@ -20,8 +23,10 @@ pub trait NamedChoice: Copy + Default + 'static {
     /// # Errors
     /// The name is unknown. The message lists the valid names.
     fn parse(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.iter().copied().find(|value| value.as_str() == text);
-        known.ok_or_else(|| {
+        let names = Self::ALL.iter().map(|value| (value.as_str(), *value));
+        let mut names = names.chain(Self::ALIASES.iter().copied());
+        let known = names.find(|(name, _)| *name == text);
+        known.map(|(_, value)| value).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|value| value.as_str()).collect();
             let (last, others) = names.split_last().map_or(("", [].as_slice()), |(l, o)| (*l, o));
             format!("unsupported {} {text:?} (use {} or {last})", Self::WHAT, others.join(", "))
@@ -56,6 +61,7 @@ impl NamedChoice for DetectLocalMode {
 impl NamedChoice for LoadBalancing {
     const WHAT: &'static str = "load balancing";
     const ALL: &'static [Self] = &LoadBalancing::ALL;
+    const ALIASES: &'static [(&'static str, Self)] = &LoadBalancing::ALIASES;
 
     fn as_str(self) -> &'static str {
         self.name()

@@ -571,7 +571,9 @@ pub enum Code {
     /// Session affinity has an endpoint for the client.
     AffinityHit,
     /// A hash of the client's address chooses.
-    SourceHash,
+    Maglev,
+    /// A hash of the client's address and source port chooses.
+    Maglev5Tuple,
     /// Endpoints take turns.
     RoundRobin,
     /// An endpoint is chosen at random.
@@ -707,7 +709,8 @@ impl Code {
             Code::PolicyLocal => "policy-local",
             Code::PolicyLocalFromNode => "policy-local-from-node",
             Code::AffinityHit => "affinity-hit",
-            Code::SourceHash => "source-hash",
+            Code::Maglev => "maglev",
+            Code::Maglev5Tuple => "maglev-5tuple",
             Code::RoundRobin => "round-robin",
             Code::Random => "random",
             Code::Masquerade(reason) => reason.code(),

@@ -144,6 +144,7 @@ mod tests {
             external_policy: TrafficPolicy::Cluster,
             affinity_seconds: None,
             load_balancing: None,
+            ports_of_service: 1,
             endpoints: Vec::new(),
         };
         let ports: Vec<ServicePort> = (0..ports).map(port).collect();

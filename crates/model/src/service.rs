@@ -312,6 +312,7 @@ struct ServiceFacts {
     external_policy: TrafficPolicy,
     affinity_seconds: Option<u32>,
     load_balancing: Option<LoadBalancing>,
+    ports: usize,
 }
 
 impl ServiceFacts {
@@ -340,6 +341,7 @@ impl ServiceFacts {
             external_policy,
             affinity_seconds: affinity(service, report),
             load_balancing: load_balancing(service, report),
+            ports: spec.ports.len(),
         }
     }
 
@@ -366,6 +368,7 @@ impl ServiceFacts {
             external_policy: self.external_policy,
             affinity_seconds: self.affinity_seconds,
             load_balancing: self.load_balancing,
+            ports_of_service: self.ports,
             endpoints: Vec::new(),
         }
     }
@@ -421,7 +424,7 @@ fn affinity(service: &Service, report: &mut ProblemCollector<'_>) -> Option<u32>
 
 fn load_balancing(service: &Service, report: &mut ProblemCollector<'_>) -> Option<LoadBalancing> {
     let text = service.metadata.annotations.load_balancing.as_deref()?;
-    let known = LoadBalancing::ALL.into_iter().find(|method| method.name() == text);
+    let known = LoadBalancing::named(text);
     if known.is_none() {
         let names = LoadBalancing::ALL.map(LoadBalancing::name).join(", ");
         let message = format!("unsupported load balancing {text:?}, ignored (use one of {names})");

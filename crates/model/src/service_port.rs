@@ -48,6 +48,8 @@ pub struct ServicePort {
     pub affinity_seconds: Option<u32>,
     /// Load balancing method from the Service's annotation; overrides the configuration.
     pub load_balancing: Option<LoadBalancing>,
+    /// Number of ports of its Service, including itself: it bounds what each may need.
+    pub ports_of_service: usize,
     /// Endpoints of all slices, without duplicates, in the order of their text.
     pub endpoints: Vec<Endpoint>,
 }

@@ -452,9 +452,8 @@ impl<'a> Observed<'a> {
     }
 
     fn same_endpoint(&self, wanted: bool) -> Option<Mismatch> {
-        let is_hashed = |plan: &ServicePlan| {
-            plan.first_choice(self.node_rules.mode) == LoadBalancing::SourceHash
-        };
+        let is_hashed =
+            |plan: &ServicePlan| plan.first_choice(self.node_rules.mode) == LoadBalancing::Maglev;
         let keeps =
             self.plan.is_some_and(|plan| plan.affinity_seconds.is_some() || is_hashed(plan));
         let reached = self.reached();

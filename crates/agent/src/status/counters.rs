@@ -114,6 +114,7 @@ mod tests {
             external_policy: TrafficPolicy::Cluster,
             affinity_seconds: Some(10),
             load_balancing: Some(LoadBalancing::Random),
+            ports_of_service: 1,
             endpoints: (1..=endpoints).map(endpoint).collect(),
         }
     }

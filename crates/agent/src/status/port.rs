@@ -156,7 +156,8 @@ impl Port {
             load_balancing: match plan.first_choice(config.mode) {
                 LoadBalancing::Random => "random",
                 LoadBalancing::RoundRobin => "round robin",
-                LoadBalancing::SourceHash => "hash of the source",
+                LoadBalancing::Maglev => "hash of the source",
+                LoadBalancing::Maglev5Tuple => "hash of the source and its port",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
             unavailability: unavailability.map(|why| UnavailabilityText::of(port, why)),

@@ -493,9 +493,9 @@ fn load_balancing_depends_on_mode_and_affinity() {
         page["ports"][0]["loadBalancing"].as_str().unwrap().to_owned()
     };
     let (iptables, nftables) = (ProxyMode::Iptables, ProxyMode::Nftables);
-    let hash = LoadBalancing::SourceHash;
+    let hash = LoadBalancing::Maglev;
     assert_eq!(choice(nftables, hash, "None"), "hash of the source");
-    assert_eq!(choice(nftables, hash, "ClientIP"), "random");
+    assert_eq!(choice(nftables, hash, "ClientIP"), "hash of the source");
     assert_eq!(choice(nftables, LoadBalancing::RoundRobin, "ClientIP"), "round robin");
     assert_eq!(choice(iptables, hash, "None"), "random");
 }

@@ -63,7 +63,7 @@ pub(super) enum PathEnd {
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointShare {
     pub(super) address: SocketAddr,
-    /// 1/n, to the resolution of the kernel's random numbers.
+    /// A fraction in lowest terms, exact up to the resolution of the kernel's random numbers.
     pub(super) chance: String,
     pub(super) local: bool,
 }
@@ -194,7 +194,7 @@ impl TrafficPath {
         (policy, outcome): (TrafficPolicy, Treatment),
     ) -> Self {
         let end = match outcome {
-            Treatment::Forward(policy) => equal_shares(plan.endpoints_of(policy)),
+            Treatment::Forward(policy) => shares(plan, policy),
             Treatment::Refuse(refusal) => PathEnd::Refused(refusal_outcome(refusal)),
         };
         let refused_code = match outcome {
@@ -248,11 +248,23 @@ fn policy_name(policy: TrafficPolicy) -> &'static str {
     }
 }
 
-fn equal_shares(endpoints: &[Endpoint]) -> PathEnd {
-    let chance = format!("1/{}", endpoints.len());
-    let of = |endpoint: &Endpoint| {
-        let (address, local) = (endpoint.address, endpoint.local);
-        EndpointShare { address, chance: chance.clone(), local }
+fn shares(plan: &ServicePlan, policy: TrafficPolicy) -> PathEnd {
+    let shares = plan.shares(policy);
+    let all = shares.iter().sum();
+    let of = |(endpoint, share): (&Endpoint, usize)| EndpointShare {
+        address: endpoint.address,
+        chance: fraction(share, all),
+        local: endpoint.local,
     };
-    PathEnd::Endpoints(endpoints.iter().map(of).collect())
+    PathEnd::Endpoints(plan.endpoints_of(policy).iter().zip(shares).map(of).collect())
+}
+
+/// A probability as a fraction in lowest terms.
+fn fraction(part: usize, all: usize) -> String {
+    let (mut divisor, mut rest) = (all, part);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    let divisor = divisor.max(1);
+    format!("{}/{}", part / divisor, all / divisor)
 }

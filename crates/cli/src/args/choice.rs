@@ -41,7 +41,12 @@ impl<T: NamedChoice + Send + Sync> TypedValueParser for OneOf<T> {
         if value.is_empty() {
             return Ok(Given(None));
         }
-        let names = PossibleValuesParser::new(T::ALL.iter().map(|value| value.as_str()));
+        let values = T::ALL.iter().map(|value| {
+            let aliases = T::ALIASES.iter().map(|(name, value)| (*name, value.as_str()));
+            let of_value = aliases.filter(|(_, of)| *of == value.as_str()).map(|(name, _)| name);
+            PossibleValue::new(value.as_str()).aliases(of_value)
+        });
+        let names = PossibleValuesParser::new(values);
         let name = names.parse_ref(command, argument, value)?;
         Ok(Given(T::parse(&name).ok()))
     }

@@ -196,8 +196,9 @@ pub(crate) struct NftablesArgs {
     pub(crate) nftables_counters: Option<bool>,
 
     /// How endpoints are chosen: at random; round-robin, with one counter for all Services with the
-    /// same number of endpoints; or by a hash of the client's address. In the configuration:
-    /// nftables.loadBalancing; a Service's annotation rulegen/load-balancing overrides it
+    /// same number of endpoints; or by consistent hashing of the client's address (maglev) or of
+    /// its address and port (maglev-5tuple). In the configuration: nftables.loadBalancing; a
+    /// Service's annotation rulegen/load-balancing overrides it
     /// [default: random]
     #[arg(long, value_name = "METHOD", value_parser = one_of::<LoadBalancing>())]
     pub(crate) load_balancing: Option<Given<LoadBalancing>>,

@@ -68,6 +68,7 @@ fn service(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServicePort {
         external_policy: TrafficPolicy::Local,
         affinity_seconds: None,
         load_balancing: Some(LoadBalancing::Random),
+        ports_of_service: 1,
         endpoints,
     }
 }

@@ -5,6 +5,9 @@
 //! endpoints whether the client has it, then chooses. If an endpoint is removed, its rule and its
 //! clients are removed too. All frontends of the service port share the set.
 //!
+//! If a policy has more slots than endpoints, a map of its own leads from the slots to the chains of
+//! the endpoints.
+//!
 //! The number of an endpoint is a hash of its address and port, so it does not depend on other
 //! endpoints. If two have the same number, they share their clients, which all keep the first.
 //!
@@ -17,18 +20,19 @@
 
 use std::time::Duration;
 
-use rulegen_config::ProxyMode;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Field, Number, NumgenMode, Rule, Selector, Set, Statement,
+    Comment, Condition, Data, DataType, Element, Field, Key, Number, NumgenMode, Rule, Selector,
+    Set, Statement, Value,
 };
 
 use super::contribution::Contribution;
 use super::layout::of_rules;
 use super::number::number32;
 use super::service_path::ServicePath;
+use super::shared_chain::drawn;
 use super::statements::{goto, holds};
-use crate::plan::{Plan, ServicePlan};
+use crate::plan::{Plan, ServicePlan, Slots};
 
 /// Adds the set of clients, the chains of the endpoints, and the chains that choose among them.
 pub(super) fn add(
@@ -82,19 +86,50 @@ impl Affinity<'_> {
         let kept = endpoints
             .iter()
             .map(|endpoint| Rule::new([holds(&pair(endpoint), clients.as_str()), lead(endpoint)]));
+        let mut rules: Vec<Rule> = kept.collect();
+        if rules.is_empty() {
+            return;
+        }
+        match self.service.slots_of(policy) {
+            Slots::OnePerEndpoint => rules.extend(self.one_after_another(endpoints)),
+            slots @ Slots::Table(_) => rules.push(self.by_slot(policy, slots, endpoints)),
+        }
+        self.contribution.own_chains.push((self.path.policy(policy), of_rules(rules)));
+    }
+
+    /// Rules that each lead to one endpoint. Each generates a number, and these must be independent.
+    /// A hash gives the same number each time.
+    fn one_after_another(&self, endpoints: &[Endpoint]) -> Vec<Rule> {
         let left = (1..=u32::try_from(endpoints.len()).unwrap_or(u32::MAX)).rev();
-        let draw = match self.service.first_choice(ProxyMode::Nftables) {
-            LoadBalancing::Random | LoadBalancing::SourceHash => NumgenMode::Random,
+        let draw = match self.service.load_balancing {
+            LoadBalancing::Random | LoadBalancing::Maglev | LoadBalancing::Maglev5Tuple => {
+                NumgenMode::Random
+            }
             LoadBalancing::RoundRobin => NumgenMode::InTurn,
         };
         let chosen = left.zip(endpoints).map(|(left, endpoint)| {
             let one_in = (left > 1).then_some(Condition::Is(Number::Modulo(draw, left), 0));
-            Rule::new(one_in.map(Statement::Match).into_iter().chain([lead(endpoint)]))
+            let lead = goto(self.path.endpoint(endpoint).as_str());
+            Rule::new(one_in.map(Statement::Match).into_iter().chain([lead]))
         });
-        let rules: Vec<Rule> = kept.chain(chosen).collect();
-        if !rules.is_empty() {
-            self.contribution.own_chains.push((self.path.policy(policy), of_rules(rules)));
-        }
+        chosen.collect()
+    }
+
+    /// The rule that leads to the endpoint of a slot, by a map of its own.
+    fn by_slot(&mut self, policy: TrafficPolicy, slots: &Slots, endpoints: &[Endpoint]) -> Rule {
+        let name = self.path.slots(policy);
+        let comment = format!("endpoints of {} by number", self.service.name);
+        let lead = |(number, endpoint): (u32, &Endpoint)| {
+            let data = Data::from(self.path.endpoint(endpoint));
+            (Key::from([Value::Number(number)]), Element { data: Some(data), comment: None })
+        };
+        let set = Set {
+            elements: (0..).zip(slots.endpoints(endpoints)).map(lead).collect(),
+            ..Set::map(&[Field::Number], DataType::Verdict, &comment)
+        };
+        self.contribution.own_sets.push((name.clone(), set));
+        let number = drawn(self.service.load_balancing, slots.count(endpoints.len()));
+        Rule::new([Statement::VerdictMap { key: vec![number], map: name }])
     }
 }
 

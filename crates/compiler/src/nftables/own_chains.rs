@@ -4,7 +4,8 @@
 //! - **Many frontends.** The shared maps contain each endpoint once per frontend. 1,000 external
 //!   IPs with 1,000 endpoints would be a million elements. The chains here are used by all
 //!   frontends and look up endpoints by a number of the service port, so f frontends and e
-//!   endpoints need f + e elements.
+//!   endpoints need f + e elements. For a Service with more slots than endpoints (consistent
+//!   hashing), two frontends are many.
 //!
 //! ```text
 //! @services ─▶ cluster-ip/PATH ─┐
@@ -24,7 +25,7 @@ use super::service_path::{ServicePath, policy_word};
 use super::set_element::SetElement;
 use super::shared_chain::drawn;
 use super::statements::{goto, mark, masquerade_internal, short_circuit};
-use crate::plan::{External, Internal, Plan, ServicePlan, Treatment};
+use crate::plan::{External, Internal, Plan, ServicePlan, Slots, Treatment};
 
 /// The first chains of one service port.
 pub(super) struct OwnChains {
@@ -56,8 +57,12 @@ pub(super) fn needed(service: &ServicePlan) -> Option<OwnChoice> {
     let internal = matches!(service.internal.outcome, Treatment::Forward(_));
     let external = service.external.as_ref().filter(|external| external.forwards);
     let frontends = usize::from(internal) + external.map_or(0, |external| external.addresses.len());
-    let endpoints = service.cluster_endpoints.len().max(service.local_endpoints.len());
-    (frontends > FEW_FRONTENDS && endpoints > 1).then_some(OwnChoice::Numbered)
+    let policies = [TrafficPolicy::Cluster, TrafficPolicy::Local];
+    let endpoints = policies.map(|policy| service.endpoints_of(policy).len());
+    let has_table =
+        policies.into_iter().any(|policy| *service.slots_of(policy) != Slots::OnePerEndpoint);
+    let few = if has_table { 1 } else { FEW_FRONTENDS };
+    (frontends > few && endpoints.into_iter().any(|count| count > 1)).then_some(OwnChoice::Numbered)
 }
 
 /// Adds the chains of a service port, and the elements that they look up.
@@ -88,16 +93,18 @@ fn add_numbered(
     policy: TrafficPolicy,
     contribution: &mut Contribution,
 ) {
-    let endpoints = match policy {
-        TrafficPolicy::Cluster => &service.cluster_endpoints,
-        TrafficPolicy::Local => &service.local_endpoints,
-    };
+    let (endpoints, slots) = (service.endpoints_of(policy), service.slots_of(policy));
     if endpoints.is_empty() {
         return;
     }
     let number = Number64::of(policy_word(policy), [path.as_str()]);
     let [high, low] = number.selectors();
-    let key = vec![Selector::Protocol, high, low, drawn(service.load_balancing, endpoints.len())];
+    let key = vec![
+        Selector::Protocol,
+        high,
+        low,
+        drawn(service.load_balancing, slots.count(endpoints.len())),
+    ];
     let choose = Statement::DnatMap { key, map: Name::from(SHARED_ENDPOINTS) };
     let chain = of_rules(vec![Rule::new([choose])]);
     contribution.own_chains.push((path.policy(policy), chain));
@@ -110,7 +117,7 @@ fn add_numbered(
         key: Key::from([over, high, low, Value::Number(turn)]),
         element: Element { data: Some(Data::AddrPort(endpoint.address)), comment: comment.clone() },
     };
-    contribution.own_elements.extend((0..).zip(endpoints).map(element));
+    contribution.own_elements.extend((0..).zip(slots.endpoints(endpoints)).map(element));
 }
 
 fn add_internal(

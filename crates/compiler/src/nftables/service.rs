@@ -85,19 +85,17 @@ impl ServiceRenderer<'_> {
             Treatment::Refuse(refusal) => return self.refuse(frontend, refusal),
             Treatment::Forward(policy) => policy,
         };
-        let service = self.service;
-        let endpoints = service.endpoints_of(policy);
         let maps = frontend.maps;
         if let Some(own) = &self.own {
             let entry = own.internal.clone();
             return self.claim(maps.services(), frontend.key, entry.into(), Vec::new());
         }
-        let choice = self.choice(maps, maps.endpoints(), endpoints.len());
+        let choice = self.choice(maps, maps.endpoints(), policy);
         let entry = match masquerade_internal(self.plan, internal.masquerade) {
             Some(_) => self.chain(SharedChain::ClusterIp(choice, internal.masquerade)),
             None => choice_chain(choice, &mut self.contribution),
         };
-        let elements = self.numbered(&frontend, maps.endpoints(), endpoints);
+        let elements = self.numbered(&frontend, maps.endpoints(), policy);
         self.claim(maps.services(), frontend.key, entry.into(), elements);
     }
 
@@ -133,17 +131,16 @@ impl ServiceRenderer<'_> {
     }
 
     fn capture(&mut self, external: &External, frontend: &FrontendKey) {
-        let (service, maps) = (self.service, frontend.maps);
+        let maps = frontend.maps;
         let (entry, elements) = match (&self.own, external.policy) {
             (Some(own), _) => (own.external.clone(), Vec::new()),
             (None, TrafficPolicy::Local) => {
                 (Name::from(maps.local_policy()), self.under_local_policy(frontend))
             }
-            (None, TrafficPolicy::Cluster) => {
-                let endpoints = &service.cluster_endpoints;
-                let choice = self.choice(maps, maps.endpoints(), endpoints.len());
+            (None, policy @ TrafficPolicy::Cluster) => {
+                let choice = self.choice(maps, maps.endpoints(), policy);
                 let entry = self.chain(SharedChain::External(choice));
-                (entry, self.numbered(frontend, maps.endpoints(), endpoints))
+                (entry, self.numbered(frontend, maps.endpoints(), policy))
             }
         };
         self.claim(maps.services(), frontend.key.clone(), entry.into(), elements);
@@ -154,33 +151,35 @@ impl ServiceRenderer<'_> {
     fn under_local_policy(&mut self, frontend: &FrontendKey) -> Vec<SetElement> {
         let (service, maps) = (self.service, frontend.maps);
         let choices = [
-            (maps.short_circuits(), maps.endpoints(), &service.cluster_endpoints),
-            (maps.local_services(), maps.local_endpoints(), &service.local_endpoints),
+            (maps.short_circuits(), maps.endpoints(), TrafficPolicy::Cluster),
+            (maps.local_services(), maps.local_endpoints(), TrafficPolicy::Local),
         ];
         let mut elements = Vec::new();
-        for (entrance, map, endpoints) in choices {
-            if !endpoints.is_empty() {
-                let choice = self.choice(maps, map, endpoints.len());
+        for (entrance, map, policy) in choices {
+            if !service.endpoints_of(policy).is_empty() {
+                let choice = self.choice(maps, map, policy);
                 let chain = choice_chain(choice, &mut self.contribution);
                 elements.push(self.element(entrance, frontend.key.clone(), Some(chain.into())));
-                elements.extend(self.numbered(frontend, map, endpoints));
+                elements.extend(self.numbered(frontend, map, policy));
             }
         }
         elements
     }
 
-    /// The endpoints of a frontend by number.
+    /// The endpoint of each slot of a frontend.
     fn numbered(
         &self,
         frontend: &FrontendKey,
         map: &'static str,
-        endpoints: &[Endpoint],
+        policy: TrafficPolicy,
     ) -> Vec<SetElement> {
+        let service = self.service;
+        let slots = service.slots_of(policy).endpoints(service.endpoints_of(policy));
         let element = |(number, endpoint): (u32, &Endpoint)| {
             let key = frontend.key.with(Value::Number(number));
             self.element(map, key, Some(Data::AddrPort(endpoint.address)))
         };
-        (0..).zip(endpoints).map(element).collect()
+        (0..).zip(slots).map(element).collect()
     }
 
     fn refuse(&mut self, frontend: FrontendKey, refusal: Refusal) {
@@ -206,8 +205,15 @@ impl ServiceRenderer<'_> {
         }
     }
 
-    fn choice(&self, maps: FrontendMaps, map: &'static str, endpoints: usize) -> EndpointChoice {
-        EndpointChoice { maps, map, endpoints, load_balancing: self.service.load_balancing }
+    fn choice(
+        &self,
+        maps: FrontendMaps,
+        map: &'static str,
+        policy: TrafficPolicy,
+    ) -> EndpointChoice {
+        let service = self.service;
+        let slots = service.slots_of(policy).count(service.endpoints_of(policy).len());
+        EndpointChoice { maps, map, slots, load_balancing: service.load_balancing }
     }
 
     /// Adds a chain, and the one to which it leads.

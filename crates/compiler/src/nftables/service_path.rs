@@ -29,6 +29,14 @@ impl ServicePath {
         self.named(policy_word(policy))
     }
 
+    /// The map from the slots of a policy to the chains of endpoints.
+    pub(super) fn slots(&self, policy: TrafficPolicy) -> Name {
+        self.named(match policy {
+            TrafficPolicy::Cluster => "cluster-slots",
+            TrafficPolicy::Local => "local-slots",
+        })
+    }
+
     /// The chain of an endpoint. Names cannot contain colons.
     pub(super) fn endpoint(&self, endpoint: &Endpoint) -> Name {
         let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
@@ -54,7 +62,16 @@ pub fn owner_path(name: &str) -> Option<[&str; 4]> {
 }
 
 /// Prefixes of the names of a service port's own objects.
-const OBJECTS: [&str; 6] = ["affinity", "cluster", "local", "cluster-ip", "external", "endpoint"];
+const OBJECTS: [&str; 8] = [
+    "affinity",
+    "cluster",
+    "cluster-slots",
+    "local",
+    "local-slots",
+    "cluster-ip",
+    "external",
+    "endpoint",
+];
 
 /// The path of the service port whose connections to one endpoint this chain counts; `None` for
 /// other chains.

@@ -12,7 +12,7 @@ use crate::plan::{Masquerade, Plan};
 /// A chain whose name determines its content, apart from the node's configuration.
 #[derive(Debug, Clone)]
 pub(super) enum SharedChain {
-    /// Chooses one of this number of endpoints of a frontend.
+    /// Chooses one of this number of slots of a frontend.
     Choice(EndpointChoice),
     /// Marks traffic to a cluster IP for masquerading as the plan requires, then chooses.
     ClusterIp(EndpointChoice, Masquerade),
@@ -28,8 +28,8 @@ pub(super) struct EndpointChoice {
     pub(super) maps: FrontendMaps,
     /// The map from a frontend and a number to an endpoint.
     pub(super) map: &'static str,
-    /// Number of endpoints of the frontend.
-    pub(super) endpoints: usize,
+    /// Number of slots of the frontend.
+    pub(super) slots: usize,
     pub(super) load_balancing: LoadBalancing,
 }
 
@@ -37,11 +37,11 @@ impl SharedChain {
     pub(super) fn name(&self) -> Name {
         match self {
             SharedChain::Choice(choice) => choice.name(),
-            SharedChain::ClusterIp(EndpointChoice { endpoints, load_balancing, .. }, _) => {
-                Name::from(format!("cluster-ip-{endpoints}{}", suffix(*load_balancing)))
+            SharedChain::ClusterIp(EndpointChoice { slots, load_balancing, .. }, _) => {
+                Name::from(format!("cluster-ip-{slots}{}", suffix(*load_balancing)))
             }
-            SharedChain::External(EndpointChoice { maps, endpoints, load_balancing, .. }) => {
-                let external = maps.external(*endpoints);
+            SharedChain::External(EndpointChoice { maps, slots, load_balancing, .. }) => {
+                let external = maps.external(*slots);
                 Name::from(format!("{external}{}", suffix(*load_balancing)))
             }
             SharedChain::SourceRanges(ranges) => ranges.chain_name(),
@@ -74,25 +74,26 @@ impl SharedChain {
 
 impl EndpointChoice {
     fn name(&self) -> Name {
-        let Self { map, endpoints, load_balancing, .. } = self;
-        Name::from(format!("{map}-{endpoints}{}", suffix(*load_balancing)))
+        let Self { map, slots, load_balancing, .. } = self;
+        Name::from(format!("{map}-{slots}{}", suffix(*load_balancing)))
     }
 
     fn rule(&self) -> Rule {
-        let number = drawn(self.load_balancing, self.endpoints);
+        let number = drawn(self.load_balancing, self.slots);
         let key = key_and(self.maps.key(), number);
         Rule::new([Statement::DnatMap { key, map: Name::from(self.map) }])
     }
 }
 
-/// The number of an endpoint, as the kernel generates it.
-pub(super) fn drawn(load_balancing: LoadBalancing, endpoints: usize) -> Selector {
+/// The number of a slot, as the kernel generates it.
+pub(super) fn drawn(load_balancing: LoadBalancing, slots: usize) -> Selector {
     let draw = match load_balancing {
         LoadBalancing::Random => NumgenMode::Random,
         LoadBalancing::RoundRobin => NumgenMode::InTurn,
-        LoadBalancing::SourceHash => NumgenMode::BySource,
+        LoadBalancing::Maglev => NumgenMode::BySource,
+        LoadBalancing::Maglev5Tuple => NumgenMode::ByFlow,
     };
-    Selector::Number(Number::Modulo(draw, u32::try_from(endpoints).unwrap_or(u32::MAX)))
+    Selector::Number(Number::Modulo(draw, u32::try_from(slots).unwrap_or(u32::MAX)))
 }
 
 /// Suffix for the names of chains that choose in different ways.
@@ -100,6 +101,7 @@ fn suffix(load_balancing: LoadBalancing) -> &'static str {
     match load_balancing {
         LoadBalancing::Random => "",
         LoadBalancing::RoundRobin => "-round-robin",
-        LoadBalancing::SourceHash => "-source-hash",
+        LoadBalancing::Maglev => "-maglev",
+        LoadBalancing::Maglev5Tuple => "-maglev-5tuple",
     }
 }

@@ -6,7 +6,7 @@ use rulegen_config::ProxyMode;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 
-use super::{External, ExternalAddress, Refusal, ServicePlan, Treatment};
+use super::{External, ExternalAddress, Refusal, ServicePlan, Slots, Treatment};
 
 /// Orders the service ports that have the same destination: the smallest gets the traffic. A
 /// cluster IP comes before all other addresses, because it belongs to one Service only. A service
@@ -71,7 +71,7 @@ impl ServicePlan {
         }
     }
 
-    /// The endpoints that a policy selects, all equally probable.
+    /// The endpoints that a policy selects.
     pub fn endpoints_of(&self, policy: TrafficPolicy) -> &[Endpoint] {
         match policy {
             TrafficPolicy::Cluster => &self.cluster_endpoints,
@@ -79,17 +79,24 @@ impl ServicePlan {
         }
     }
 
+    /// The slots of the endpoints that a policy selects.
+    pub fn slots_of(&self, policy: TrafficPolicy) -> &Slots {
+        match policy {
+            TrafficPolicy::Cluster => &self.cluster_slots,
+            TrafficPolicy::Local => &self.local_slots,
+        }
+    }
+
+    /// The number of slots of each endpoint that a policy selects: its part of the connections.
+    pub fn shares(&self, policy: TrafficPolicy) -> Vec<usize> {
+        self.slots_of(policy).shares(self.endpoints_of(policy).len())
+    }
+
     /// How an endpoint is chosen for a client without affinity. iptables can only choose at random.
-    /// With affinity, consecutive rules each generate a number, and these must be independent. A
-    /// hash of the source gives the same number each time.
     pub fn first_choice(&self, mode: ProxyMode) -> LoadBalancing {
-        let has_affinity = self.affinity_seconds.is_some();
-        match (mode, self.load_balancing) {
-            (ProxyMode::Iptables, _) => LoadBalancing::Random,
-            (ProxyMode::Nftables, LoadBalancing::SourceHash) if has_affinity => {
-                LoadBalancing::Random
-            }
-            (ProxyMode::Nftables, load_balancing) => load_balancing,
+        match mode {
+            ProxyMode::Iptables => LoadBalancing::Random,
+            ProxyMode::Nftables => self.load_balancing,
         }
     }
 }

@@ -218,8 +218,11 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
         NodePortAddresses::Networks(vec![parse_network("172.20.0.0/16").unwrap()]),
     ]);
     let cidrs = subsequence(vec!["10.244.0.0/16", "fd00:10:244::/48"], 0..=2);
-    let load_balancing_modes =
-        select(vec![LoadBalancing::Random, LoadBalancing::RoundRobin, LoadBalancing::SourceHash]);
+    let load_balancing_modes = prop_oneof![
+        30 => select(vec![LoadBalancing::Random, LoadBalancing::RoundRobin]),
+        // Their tables are large.
+        1 => select(vec![LoadBalancing::Maglev, LoadBalancing::Maglev5Tuple]),
+    ];
     let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
     (modes, addresses, cidrs, flags, 0_u8..32, load_balancing_modes).prop_map(
         |(

@@ -110,6 +110,14 @@ pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
                 };
                 numbers.clone().find(|number| !has(number))
             }
+            Statement::VerdictMap { key: selectors, map } => match selectors.as_slice() {
+                [Selector::Number(Number::Modulo(_, below))] => {
+                    let elements = &table.sets[map].elements;
+                    (0..*below)
+                        .find(|number| !elements.contains_key(&Key::from([Part::Number(*number)])))
+                }
+                _ => None,
+            },
             Statement::Verdict(Verdict::Goto(next)) => gap(table, next, key),
             _ => None,
         }

@@ -27,5 +27,6 @@ mod meaning;
 mod ownership;
 mod raising;
 mod reconcile;
+mod slots;
 mod staging;
 mod store;

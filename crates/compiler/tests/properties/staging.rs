@@ -15,7 +15,11 @@ use crate::cluster::{objects, plans};
 use crate::fake_kernel::FakeKernel;
 use crate::layout::{gap, in_nftables_mode};
 
+/// Elements of a stage.
 const STAGE_SIZE: usize = 7;
+
+/// Maximum number of stages, each of which is checked whole.
+const MOST_STAGES: usize = 30;
 
 fn actual(fake: &mut FakeKernel, table: &Table) -> Option<Actual> {
     let (_, actual) = fake.read(&[(table.family, &table.name)]).unwrap();
@@ -64,14 +68,15 @@ proptest! {
             let wanted = table(state, &config);
             let actual = actual(&mut fake, &wanted);
             let transaction = diff(actual.as_ref(), &wanted);
-            let all = stages(std::slice::from_ref(&transaction), STAGE_SIZE);
+            let size = STAGE_SIZE.max(transaction.elements() / MOST_STAGES);
+            let all = stages(std::slice::from_ref(&transaction), size);
             let steps = all.len();
             let stay: BTreeSet<_> = match &before {
                 Some(before) => frontends(before).intersection(&frontends(&wanted)).cloned().collect(),
                 None => BTreeSet::new(),
             };
             for stage in &all {
-                prop_assert!(steps == 1 || element_count(stage) <= 2 * STAGE_SIZE, "{stage:?}");
+                prop_assert!(steps == 1 || element_count(stage) <= 2 * size, "{stage:?}");
                 fake.commit(None, stage).unwrap();
                 let now = delinearized(&mut fake, &wanted);
                 prop_assert_eq!(leads_nowhere(&now), None);

@@ -69,6 +69,9 @@ fn found_in(
         (_, SHARED_ENDPOINTS) => return Some(RuleRole::ChosenTranslation(drawn(step.rule))),
         (_, HAIRPINS) => return Some(RuleRole::MasqueradeHairpin),
         _ if set.starts_with("affinity/") => return Some(RuleRole::KnownClient),
+        _ if set.starts_with("cluster-slots/") || set.starts_with("local-slots/") => {
+            return Some(RuleRole::Choice(drawn(step.rule)));
+        }
         _ => {}
     }
     let maps = FrontendMaps::BOTH.into_iter().find(|maps| maps.has(set))?;

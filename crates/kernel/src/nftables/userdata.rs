@@ -42,10 +42,11 @@ pub(super) fn of_set(family: IpFamily, of: &Set) -> Vec<u8> {
     }
     if of.needs_typeof() {
         put(&mut data, set::KEY_TYPEOF, &typeof_fields(family, &of.key));
-    }
-    if of.data == Some(DataType::AddrPort) {
-        put(&mut data, set::DATA_TYPEOF, &typeof_fields(family, &[Field::Address, Field::Port]));
-        put_number(&mut data, set::DATA_INTERVAL, 0);
+        // nft ignores the types of the key of a map if those of its data are missing.
+        if let Some(kind) = of.data {
+            put(&mut data, set::DATA_TYPEOF, &typeof_data(family, kind));
+            put_number(&mut data, set::DATA_INTERVAL, 0);
+        }
     }
     put_comment(&mut data, set::COMMENT, &of.comment);
     data
@@ -56,20 +57,33 @@ pub(super) fn set_comment_of(data: &[u8]) -> Option<Comment> {
     find(data, set::COMMENT).map(comment)
 }
 
-/// BYTEORDER_INVALID for concatenations, and BYTEORDER_BIG_ENDIAN.
+/// BYTEORDER_INVALID for concatenations, BYTEORDER_HOST_ENDIAN and BYTEORDER_BIG_ENDIAN.
 const MIXED: u32 = 0;
+const HOST: u32 = 1;
 const BIG_ENDIAN: u32 = 2;
 
 fn byte_order(key: &[Field]) -> u32 {
     match key {
         [Field::Address | Field::Port] => BIG_ENDIAN,
+        [Field::Number] => HOST,
         _ => MIXED,
     }
 }
 
-/// EXPR_CONCAT with the fields by index.
+fn typeof_data(family: IpFamily, kind: DataType) -> Vec<u8> {
+    const VERDICT: u32 = 1;
+    match kind {
+        DataType::Verdict => expression(VERDICT, &[]),
+        DataType::AddrPort => typeof_fields(family, &[Field::Address, Field::Port]),
+    }
+}
+
+/// One field, or EXPR_CONCAT with the fields by index.
 fn typeof_fields(family: IpFamily, fields: &[Field]) -> Vec<u8> {
     const CONCATENATION: u32 = 13;
+    if let [field] = fields {
+        return typeof_field(family, *field);
+    }
     let mut parts = Vec::new();
     for (turn, field) in (0..).zip(fields) {
         put(&mut parts, turn, &typeof_field(family, *field));

@@ -221,7 +221,7 @@ impl Delinearizer {
         Some((selector, rest))
     }
 
-    /// The next loaded value. A hash of the source uses the register of the source.
+    /// The next loaded value. A hash of the source uses the registers of the source.
     fn loaded<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
         let (first, rest) = all.split_first()?;
         let selector = match first {
@@ -232,6 +232,16 @@ impl Delinearizer {
                 }
                 if let [Expression::Hash { modulus, .. }, rest @ ..] = rest {
                     let number = Number::Modulo(NumgenMode::BySource, *modulus);
+                    return Some((Selector::Number(number), rest));
+                }
+                if let [
+                    Expression::Payload { base: PayloadBase::Transport, offset: 0, .. },
+                    hash,
+                    rest @ ..,
+                ] = rest
+                    && let Expression::Hash { modulus, .. } = hash
+                {
+                    let number = Number::Modulo(NumgenMode::ByFlow, *modulus);
                     return Some((Selector::Number(number), rest));
                 }
                 Selector::SourceAddress

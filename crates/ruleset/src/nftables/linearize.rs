@@ -38,6 +38,8 @@ const RANDOM_FULLY: u32 = 1 << 4;
 /// The same seed everywhere, so that every node leads a client to the same endpoint, also after a
 /// restart.
 pub(super) const HASH_SEED: u32 = 0x5eed;
+/// Length of the register that contains a port, in bytes.
+const PORT_REGISTER: u32 = 4;
 /// IFNAMSIZ of linux/if.h.
 const INTERFACE_NAME: usize = 16;
 
@@ -161,6 +163,19 @@ impl Linearizer {
             Number::Modulo(NumgenMode::BySource, modulus) => {
                 self.load(Selector::SourceAddress, word);
                 let length = self.address_length();
+                Expression::Hash { from: to, length, modulus, seed: HASH_SEED, to }
+            }
+            Number::Modulo(NumgenMode::ByFlow, modulus) => {
+                self.load(Selector::SourceAddress, word);
+                let length = self.address_length();
+                self.done.push(Expression::Payload {
+                    base: PayloadBase::Transport,
+                    offset: 0,
+                    length: 2,
+                    to: Register::of_word(word + words(length)),
+                });
+                // As in nft, the port takes a whole register. The kernel fills it with zeros.
+                let length = length + PORT_REGISTER;
                 Expression::Hash { from: to, length, modulus, seed: HASH_SEED, to }
             }
             Number::Constant(offset) => {

@@ -188,6 +188,8 @@ pub enum NumgenMode {
     InTurn,
     /// By a hash of the packet's source address (`jhash`). Needs Linux 4.9.
     BySource,
+    /// By a hash of the packet's source address and source port (`jhash`). Needs Linux 4.9.
+    ByFlow,
 }
 
 /// A number that the kernel generates for a packet.

@@ -332,6 +332,9 @@ impl Display for NumberOf {
             Number::Modulo(NumgenMode::BySource, below) => {
                 write!(f, "jhash {family} saddr mod {below} seed {HASH_SEED:#x}")
             }
+            Number::Modulo(NumgenMode::ByFlow, below) => {
+                write!(f, "jhash {family} saddr . th sport mod {below} seed {HASH_SEED:#x}")
+            }
             // nft has no other way to use a constant as part of a key.
             Number::Constant(value) => write!(f, "numgen inc mod 1 offset {value}"),
         }

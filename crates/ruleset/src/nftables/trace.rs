@@ -2,7 +2,7 @@
 //! choices can take.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -418,21 +418,28 @@ impl<'a> Tracer<'a, '_> {
         }
     }
 
-    /// Data of a map for each value that a generated number in the key can have.
+    /// The different data of a map that a generated number in the key can lead to, each with the
+    /// first element that has it and the total probability.
     fn data(
         &self,
         key: &[Selector],
         map: &'a Name,
         state: State<'a>,
     ) -> Vec<(State<'a>, Option<&'a Data>)> {
-        let lookups = self.lookups(key, map, &state).into_iter();
-        let each = lookups.map(|(probability, found)| {
+        let mut each: Vec<(State<'a>, Option<&Data>)> = Vec::new();
+        let mut known: HashMap<Option<&Data>, usize> = HashMap::new();
+        for (probability, found) in self.lookups(key, map, &state) {
             let data = found.as_ref().and_then(|found| found.element.data.as_ref());
+            if let Some((same, _)) = known.get(&data).and_then(|at| each.get_mut(*at)) {
+                same.probability = same.probability.or(probability);
+                continue;
+            }
+            known.insert(data, each.len());
             let mut state = State { probability, ..state.clone() };
             state.found(found);
-            (state, data)
-        });
-        each.collect()
+            each.push((state, data));
+        }
+        each
     }
 
     /// The element for each value that a generated number in the key can have, with the frequency
@@ -444,9 +451,11 @@ impl<'a> Tracer<'a, '_> {
         state: &State<'a>,
     ) -> Vec<(Probability, Option<MatchingElement<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
-            Selector::Number(Number::Modulo(NumgenMode::Random | NumgenMode::InTurn, below)) => {
-                Some(*below)
-            }
+            // The source port is not known.
+            Selector::Number(Number::Modulo(
+                NumgenMode::Random | NumgenMode::InTurn | NumgenMode::ByFlow,
+                below,
+            )) => Some(*below),
             _ => None,
         });
         let below = random.unwrap_or(1);

@@ -51,9 +51,12 @@ impl Remarks<'_> {
         })?;
         let way = match drawn {
             NumgenMode::BySource => {
-                "chosen by a hash of the client's address: the same client gets the same endpoint while the number of endpoints does not change"
+                "chosen by a hash of the client's address: the same client gets the same endpoint while the endpoints do not change"
             }
             _ if self.endpoints_met() < 2 => return None,
+            NumgenMode::ByFlow => {
+                "chosen by a hash of the client's address and source port: the same pair gets the same endpoint while the endpoints do not change"
+            }
             NumgenMode::InTurn => "round-robin: each new connection gets the next endpoint",
             NumgenMode::Random => {
                 "an endpoint is chosen at random for each new connection, and all packets of the connection go there"
@@ -63,7 +66,8 @@ impl Remarks<'_> {
         let records_client = self.roles().any(|meaning| *meaning == RuleRole::RecordsClient);
         let again = "gets the same endpoint (sessionAffinity: ClientIP)";
         let code = match drawn {
-            NumgenMode::BySource => Code::SourceHash,
+            NumgenMode::BySource => Code::Maglev,
+            NumgenMode::ByFlow => Code::Maglev5Tuple,
             NumgenMode::InTurn => Code::RoundRobin,
             NumgenMode::Random => Code::Random,
         };
