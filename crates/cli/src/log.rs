@@ -9,7 +9,11 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 use crate::args::LoggingFormat;
 use queue::LogQueue;
@@ -30,33 +34,38 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// 4 for debug, 6 for trace.
 pub(crate) fn start((verbosity, format): (u8, LoggingFormat), is_queued: bool) {
     let level = match verbosity {
-        // The API client logs each attempt; the agent logs failures itself.
-        0 | 1 => "warn,kube_client=off,kube_runtime=off",
-        2 | 3 => "info,kube_client=off,kube_runtime=off",
-        4 | 5 => "debug",
-        _ => "trace",
+        0 | 1 => Level::WARN,
+        2 | 3 => Level::INFO,
+        4 | 5 => Level::DEBUG,
+        _ => Level::TRACE,
     };
-    let requested = std::env::var("RULEGEN_LOG").ok().map(EnvFilter::try_new);
+    let mut default = Targets::new().with_default(level);
+    if level <= Level::INFO {
+        // The API client logs each attempt; the agent logs failures itself.
+        let off = ["kube_client", "kube_runtime"].map(|target| (target, LevelFilter::OFF));
+        default = default.with_targets(off);
+    }
+    let requested = std::env::var("RULEGEN_LOG").ok().map(|text| text.parse());
     let (filter, invalid) = match requested {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(level), Some(error)),
-        None => (EnvFilter::new(level), None),
+        Some(Err(error)) => (default, Some(error)),
+        None => (default, None),
     };
     let queue = is_queued.then(|| LogQueue::start(io::stderr()));
     let queue = queue.and_then(Result::ok);
     let log = LOG.get_or_init(|| Log { format, queue });
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(|| log.writer())
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         // Errors of the log itself would be printed to standard error, which panics if the disk is
         // full. That must not end the agent.
         .log_internal_errors(false);
-    match format {
-        LoggingFormat::Text => subscriber.init(),
-        LoggingFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    let lines = match format {
+        LoggingFormat::Text => lines.boxed(),
+        LoggingFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     if let Some(error) = invalid {
         tracing::warn!(%error, "RULEGEN_LOG is not a valid filter, using the default");
     }

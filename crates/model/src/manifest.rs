@@ -481,7 +481,9 @@ impl Tree<'_> {
         }
         match self {
             Tree::Json(text) => {
-                read_json::<ObjectOnly<Head<'_>>>(text).map(|ObjectOnly(head)| head)
+                let mut deserializer = serde_json::Deserializer::from_str(text);
+                let read = serde_path_to_error::deserialize(&mut deserializer);
+                read.map(|ObjectOnly(head)| head).map_err(FieldError::from)
             }
             Tree::Value(_) => self.read().map(|head: ValueHead| Head {
                 kind: head.kind,
@@ -569,10 +571,20 @@ impl Tree<'_> {
     }
 }
 
-fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, FieldError> {
-    serde_json::from_str(text).or_else(|_| {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
+/// The second reading finds the field. It is of a `Value`, as that of YAML: another deserializer
+/// would make the program 130 KB larger.
+fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
+    serde_json::from_str(text).map_err(|error| {
+        let field = serde_json::from_str(text).map(|value: Value| {
+            serde_path_to_error::deserialize::<_, T>(&value).map_err(FieldError::from).err()
+        });
+        let error = match field {
+            Ok(Some(field)) => return field,
+            // Of two equal keys, a `Value` has the last.
+            Ok(None) => error,
+            Err(error) => error,
+        };
+        FieldError { path: String::new(), message: user_message(&error.to_string()) }
     })
 }
 
