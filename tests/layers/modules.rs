@@ -45,8 +45,6 @@ enum Name {
 struct Module {
     file: PathBuf,
     names: BTreeMap<String, Vec<Name>>,
-    /// The types and traits that it defines and that other modules can use.
-    public_types: Vec<String>,
     globs: Vec<Vec<String>>,
     /// The paths that its code and its private imports name.
     uses: Vec<Vec<String>>,
@@ -140,14 +138,15 @@ fn reached<'a>(arrows: &'a Arrows, file: &'a PathBuf) -> BTreeMap<&'a PathBuf, &
     before
 }
 
-/// The types and traits that a crate in the folder `source` defines, except private ones, with their
-/// files.
-pub(crate) fn public_types(source: &Path) -> Vec<(String, PathBuf)> {
-    let files = modules(source).into_values().flat_map(|module| {
-        let with_file = move |name| (name, module.file.clone());
-        module.public_types.into_iter().map(with_file)
-    });
-    files.collect()
+/// The types and traits that the source files define: also private ones, those in functions, and those
+/// of unit tests. Each with its file.
+pub(crate) fn types(files: impl IntoIterator<Item = PathBuf>) -> Vec<(String, PathBuf)> {
+    let of_file = |file: PathBuf| {
+        let mut names = TypeNames::default();
+        parse(&file).iter().for_each(|item| names.visit_item(item));
+        names.0.into_iter().map(move |name| (name, file.clone()))
+    };
+    files.into_iter().flat_map(of_file).collect()
 }
 
 fn arrows(source: &Path) -> Arrows {
@@ -216,7 +215,6 @@ fn read_module(
                 if let Some(name) = defined(other) {
                     module.names.entry(name).or_default().push(Name::Item);
                 }
-                module.public_types.extend(public_type(other));
                 Reader { module: &mut module }.visit_item(other);
             }
         }
@@ -282,18 +280,24 @@ fn defined(item: &Item) -> Option<String> {
     })
 }
 
-/// The name of a type or trait that is not private.
-fn public_type(item: &Item) -> Option<String> {
-    let (visibility, name) = match item {
-        Item::Enum(item) => (&item.vis, &item.ident),
-        Item::Struct(item) => (&item.vis, &item.ident),
-        Item::Trait(item) => (&item.vis, &item.ident),
-        Item::TraitAlias(item) => (&item.vis, &item.ident),
-        Item::Type(item) => (&item.vis, &item.ident),
-        Item::Union(item) => (&item.vis, &item.ident),
-        _ => return None,
-    };
-    (!matches!(visibility, Visibility::Inherited)).then(|| name.to_string())
+/// Collects the names of types and traits.
+#[derive(Default)]
+struct TypeNames(Vec<String>);
+
+impl Visit<'_> for TypeNames {
+    fn visit_item(&mut self, item: &Item) {
+        let name = match item {
+            Item::Enum(item) => Some(&item.ident),
+            Item::Struct(item) => Some(&item.ident),
+            Item::Trait(item) => Some(&item.ident),
+            Item::TraitAlias(item) => Some(&item.ident),
+            Item::Type(item) => Some(&item.ident),
+            Item::Union(item) => Some(&item.ident),
+            _ => None,
+        };
+        self.0.extend(name.map(ToString::to_string));
+        visit::visit_item(self, item);
+    }
 }
 
 fn attributes(item: &Item) -> &[Attribute] {

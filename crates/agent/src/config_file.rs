@@ -205,10 +205,10 @@ mod tests {
         }
     }
 
-    type Step = fn(&Volume);
+    type ConfigEdit = fn(&Volume);
 
     /// Ways to change the content, in steps with any pause between them.
-    const CHANGES: [(&str, &[Step]); 9] = [
+    const CHANGES: [(&str, &[ConfigEdit]); 9] = [
         ("kubelet", &[|v| v.data("..2", "two"), |v| v.point_to("..2"), |v| v.remove("..1")]),
         (
             "kubelet twice",

@@ -25,7 +25,7 @@ use crate::threads;
 
 /// The changes that affect flows, and the sender to the cleanup thread.
 pub(crate) struct ConntrackCleaner {
-    jobs: Sender<Vec<Job>>,
+    jobs: Sender<Vec<CleanupJob>>,
     resets_removed_tcp: bool,
     /// Frontends of Services that changed or were deleted since the last job.
     changed: HashSet<Frontend>,
@@ -33,7 +33,7 @@ pub(crate) struct ConntrackCleaner {
 }
 
 /// The current rules of a family.
-struct Job {
+struct CleanupJob {
     family: IpFamily,
     ports: Vec<ServicePort>,
     changed: HashSet<Frontend>,
@@ -85,11 +85,16 @@ impl ConntrackCleaner {
         let _ = self.jobs.send(jobs);
     }
 
-    fn job(&self, store: &ConfiguredStore, family: IpFamily, changed: &HashSet<Frontend>) -> Job {
+    fn job(
+        &self,
+        store: &ConfiguredStore,
+        family: IpFamily,
+        changed: &HashSet<Frontend>,
+    ) -> CleanupJob {
         let is_concerned = |port: &&ServicePort| {
             IpFamily::of(port.cluster_ip) == family && concerns(port, self.resets_removed_tcp)
         };
-        Job {
+        CleanupJob {
             family,
             ports: store.service_ports().filter(is_concerned).cloned().collect(),
             changed: changed.clone(),
@@ -105,13 +110,13 @@ struct Cleaner {
     metrics: Arc<Metrics>,
     resets_removed_tcp: bool,
     /// Work that has not succeeded yet.
-    waiting: BTreeMap<IpFamily, Job>,
+    waiting: BTreeMap<IpFamily, CleanupJob>,
     /// Families that were cleaned once. Before that, any flow may be stale.
     known: HashSet<IpFamily>,
 }
 
 impl Cleaner {
-    fn run(mut self, todo: &Receiver<Vec<Job>>) {
+    fn run(mut self, todo: &Receiver<Vec<CleanupJob>>) {
         let mut failed = false;
         loop {
             let patience = if self.waiting.is_empty() { Duration::MAX } else { PAUSE };
@@ -144,7 +149,7 @@ impl Cleaner {
         }
     }
 
-    fn take(&mut self, jobs: Vec<Job>) {
+    fn take(&mut self, jobs: Vec<CleanupJob>) {
         for mut job in jobs {
             if let Some(earlier) = self.waiting.remove(&job.family) {
                 job.changed.extend(earlier.changed);
@@ -154,7 +159,7 @@ impl Cleaner {
     }
 
     /// Puts failed work back. Newer work wins.
-    fn put_back(&mut self, job: Job) {
+    fn put_back(&mut self, job: CleanupJob) {
         match self.waiting.entry(job.family) {
             Entry::Vacant(free) => {
                 free.insert(job);
@@ -179,7 +184,11 @@ impl Cleaner {
         Some(StaleFlowFilter::new(&job.ports, history, &context))
     }
 
-    fn clean(&mut self, family: IpFamily, todo: &Receiver<Vec<Job>>) -> Result<(), ConntrackError> {
+    fn clean(
+        &mut self,
+        family: IpFamily,
+        todo: &Receiver<Vec<CleanupJob>>,
+    ) -> Result<(), ConntrackError> {
         let begun = Instant::now();
         let Some(filter) = self.filter(family) else { return Ok(()) };
         let mut kernel = Conntrack::open()?;

@@ -62,7 +62,7 @@ impl LeftOutReason {
 
 /// All Services that are left out.
 #[derive(Debug, Default)]
-pub(crate) struct LeftOut {
+pub(crate) struct LeftOutServices {
     services: BTreeMap<ObjectKey, LeftOutReason>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct News {
     pub(crate) back: Vec<ObjectKey>,
 }
 
-impl LeftOut {
+impl LeftOutServices {
     pub(crate) fn len(&self) -> usize {
         self.services.len()
     }
@@ -125,7 +125,7 @@ mod tests {
             reason: LeftOutKind::TooLarge,
             message: message.into(),
         };
-        let mut left_out = LeftOut::default();
+        let mut left_out = LeftOutServices::default();
         let first = BTreeMap::from([(key("a"), too_large("10")), (key("b"), too_large("10"))]);
         assert_eq!(left_out.replace(first).left_out.len(), 2);
         let second = BTreeMap::from([

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A listening address that a Service takes over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Loss {
+struct AddressConflict {
     taken: TakenAddress,
     listener: SocketAddr,
     /// The process, if it is visible.
@@ -49,7 +49,7 @@ pub(crate) async fn report(
     }
 }
 
-fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
+fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<AddressConflict>> {
     let ports = claims.ports();
     if ports.is_empty() {
         return Ok(BTreeSet::new());
@@ -58,15 +58,15 @@ fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
     for listener in listeners(&ports)? {
         for taken in claims.taken_from(listener.protocol, listener.address) {
             let process = listener.holder.as_ref().map(ToString::to_string);
-            losses.insert(Loss { taken, listener: listener.address, process });
+            losses.insert(AddressConflict { taken, listener: listener.address, process });
         }
     }
     Ok(losses)
 }
 
-fn report_new<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices) {
+fn report_new<'a>(news: impl Iterator<Item = &'a AddressConflict>, node: &str, notices: &Notices) {
     let mut news = news.fuse();
-    for Loss { taken, listener, process } in news.by_ref().take(REPORTED) {
+    for AddressConflict { taken, listener, process } in news.by_ref().take(REPORTED) {
         let TakenAddress { port, at, kind, .. } = taken;
         let protocol = port.protocol.name();
         let process = process.as_deref().unwrap_or("a process");
@@ -110,7 +110,7 @@ mod tests {
     /// One object with many ports, or many Services, cause a bounded number of log lines and Events.
     #[test]
     fn address_conflicts_beyond_the_limit_are_only_counted() {
-        let loss = |number: u16| Loss {
+        let loss = |number: u16| AddressConflict {
             taken: TakenAddress {
                 port: ServicePortName {
                     namespace: "git".into(),
@@ -125,7 +125,7 @@ mod tests {
             listener: SocketAddr::from(([0, 0, 0, 0], number)),
             process: None,
         };
-        let losses: BTreeSet<Loss> = (1..100).map(loss).collect();
+        let losses: BTreeSet<AddressConflict> = (1..100).map(loss).collect();
         let (notices, mut sent) = Notices::new();
         report_new(losses.iter(), "node-1", &notices);
         let count = std::iter::from_fn(|| sent.try_recv().ok()).count();

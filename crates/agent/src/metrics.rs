@@ -32,7 +32,7 @@ pub(crate) use rest_client::RestClient;
 
 use crate::left_out::LeftOutKind;
 use crate::report::{ConntrackReport, ObjectChanges, Phase, SyncReport};
-use checks::Checks;
+use checks::ProbeMetrics;
 use connections::ConnectionMetrics;
 use kube_proxy::KubeProxy;
 use own::Own;
@@ -47,7 +47,7 @@ pub struct Metrics {
     connections: ConnectionMetrics,
     pending: Mutex<ObjectChanges>,
     slis: Registry,
-    checks: Checks,
+    checks: ProbeMetrics,
     lost_log_lines: OnceLock<fn() -> u64>,
 }
 
@@ -66,7 +66,7 @@ impl Metrics {
         features::register(&register)?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         registry.register(Box::new(ProcessMetrics::new()?))?;
-        let checks = Checks::new(&slis)?;
+        let checks = ProbeMetrics::new(&slis)?;
         let pending = Mutex::default();
         let lost_log_lines = OnceLock::new();
         Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks, lost_log_lines })

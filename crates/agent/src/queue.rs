@@ -70,13 +70,13 @@ impl Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    inputs: Mutex<Inputs>,
+    inputs: Mutex<QueueState>,
     /// An input arrived that wakes the reconciler.
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Inputs {
+struct QueueState {
     waiting: VecDeque<Queued>,
     /// The send time of the input that is being handled.
     handling: Option<Instant>,
@@ -94,12 +94,12 @@ struct Queued {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Inputs> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inputs {
+impl QueueState {
     /// The queue length for which memory is kept.
     const USUAL: usize = 64;
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
 use crate::journal::Journal;
-use crate::left_out::LeftOut;
+use crate::left_out::LeftOutServices;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::queue::{EventQueue, Sink, Waiting};
@@ -73,7 +73,7 @@ pub fn run(options: Options) -> Result<()> {
     )?;
     give_up_privileges(&options);
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
-    if let Inputs::Api(connection) = &inputs {
+    if let OpenedSource::Api(connection) = &inputs {
         telemetry.metrics.add_rest_client(&connection.metrics)?;
     }
     kube_proxy::watch(kube_proxy, telemetry.clone())?;
@@ -84,7 +84,7 @@ pub fn run(options: Options) -> Result<()> {
     let known = ClusterState {
         store: Shared::new(store),
         rejected_objects: Shared::new(RejectedObjects::default()),
-        left_out: Shared::new(LeftOut::default()),
+        left_out: Shared::new(LeftOutServices::default()),
     };
     let (notices, notices_to_send) = Notices::new();
     let reconciler = Reconciler {
@@ -201,16 +201,16 @@ fn lock() -> Result<Option<NamespaceLock>> {
 }
 
 /// The source of objects, checked as far as possible without network access.
-enum Inputs {
+enum OpenedSource {
     Api(Box<ApiConnection>),
     /// The folder does not have to exist yet.
     Folder(PathBuf),
 }
 
-async fn open_inputs(source: &ObjectSource) -> Result<Inputs> {
+async fn open_inputs(source: &ObjectSource) -> Result<OpenedSource> {
     match source {
-        ObjectSource::Api(api) => Ok(Inputs::Api(Box::new(source::connect(api).await?))),
-        ObjectSource::Folder(folder) => Ok(Inputs::Folder(folder.clone())),
+        ObjectSource::Api(api) => Ok(OpenedSource::Api(Box::new(source::connect(api).await?))),
+        ObjectSource::Folder(folder) => Ok(OpenedSource::Folder(folder.clone())),
     }
 }
 
@@ -298,7 +298,7 @@ fn open_backend(
 /// Watches objects and serves all ports until a signal arrives.
 async fn serve(
     options: &Options,
-    inputs: Inputs,
+    inputs: OpenedSource,
     telemetry: &Telemetry,
     known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
@@ -323,7 +323,7 @@ async fn serve(
 /// Returns only if startup fails.
 async fn work(
     options: &Options,
-    inputs: Inputs,
+    inputs: OpenedSource,
     telemetry: &Telemetry,
     known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
@@ -341,19 +341,19 @@ async fn work(
 
 fn watch_objects(
     options: &Options,
-    inputs: Inputs,
+    inputs: OpenedSource,
     telemetry: &Telemetry,
     sink: Sink,
     notices: mpsc::Receiver<Notice>,
 ) -> Result<()> {
     match inputs {
-        Inputs::Api(connection) => {
+        OpenedSource::Api(connection) => {
             let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
             tokio::spawn(events::record(connection.client.clone(), node.clone(), notices));
             let metrics = Arc::clone(&telemetry.metrics);
             tokio::spawn(source::watch_api(*connection, node, sink, metrics));
         }
-        Inputs::Folder(folder) => {
+        OpenedSource::Folder(folder) => {
             let (read, if_empty) = (options.read_folder, options.if_empty);
             threads::start("manifests", move || {
                 let what = format!("cannot watch {}", folder.display());

@@ -44,7 +44,7 @@ pub(crate) async fn start(
 ) -> Result<()> {
     let budget = budget();
     let probers = start_runtime("probers")?;
-    let health = Server {
+    let health = PortServer {
         address: options.healthz,
         router: health_port(telemetry.health.clone(), Arc::clone(&telemetry.metrics)),
         limits: Limits::new(budget.probers()),
@@ -55,7 +55,7 @@ pub(crate) async fn start(
         ServiceHealth::new(telemetry.health.clone(), budget.load_balancers(), budget.listeners);
     let metrics = Arc::clone(&telemetry.metrics);
     probers.spawn(answer_load_balancers(load_balancers, checks, metrics, notices.clone()));
-    let metrics = Server {
+    let metrics = PortServer {
         address: options.metrics,
         router: metrics_router(options, telemetry, known)?,
         limits: Limits::new(budget.scrapers()),
@@ -118,7 +118,7 @@ fn metrics_router(
 }
 
 /// The server of one port.
-struct Server {
+struct PortServer {
     address: BindAddress,
     router: Router,
     limits: Limits,
@@ -126,7 +126,7 @@ struct Server {
     reason: fn(String) -> Notice,
 }
 
-impl Server {
+impl PortServer {
     async fn start(self, options: &Options, runtime: &Handle, notices: &Notices) -> Result<()> {
         let Self { address, router, limits, reason } = self;
         let BindAddress::At(address) = address else { return Ok(()) };

@@ -77,13 +77,13 @@ pub struct ServiceHealth {
     limits: Limits,
     /// The maximum number of listeners.
     most: usize,
-    checks: Checks,
-    listeners: BTreeMap<SocketAddr, Listener>,
+    checks: ChecksByPort,
+    listeners: BTreeMap<SocketAddr, PortListener>,
 }
 
-type Checks = Arc<Mutex<BTreeMap<NonZeroU16, ServiceCheck>>>;
+type ChecksByPort = Arc<Mutex<BTreeMap<NonZeroU16, ServiceCheck>>>;
 
-struct Listener {
+struct PortListener {
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -93,7 +93,7 @@ impl ServiceHealth {
     pub fn new(health: SharedHealth, admission: Admission, most_listeners: usize) -> Self {
         // Answers are short and computed at once, so they fit into the kernel's buffers.
         let limits = Limits { time: Duration::from_secs(5), ..Limits::new(admission) };
-        let (checks, listeners) = (Checks::default(), BTreeMap::new());
+        let (checks, listeners) = (ChecksByPort::default(), BTreeMap::new());
         Self { health, limits, most: most_listeners, checks, listeners }
     }
 
@@ -152,7 +152,7 @@ impl ServiceHealth {
             let _ = wait.await;
         };
         let server = tokio::spawn(serve(socket, router, self.limits.clone(), shut_down));
-        self.listeners.insert(address, Listener { shutdown, server });
+        self.listeners.insert(address, PortListener { shutdown, server });
         Ok(())
     }
 }
@@ -216,7 +216,12 @@ fn beyond(
     in_turn.into_iter().skip_while(is_within).map(|(_, check)| check.clone()).collect()
 }
 
-fn router(family: IpFamily, port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
+fn router(
+    family: IpFamily,
+    port: NonZeroU16,
+    checks: ChecksByPort,
+    health: SharedHealth,
+) -> Router {
     Arc::new(move |_: &Request<'_>| {
         let check = checks.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
         let answer = |check| answer(&check, family, health.is_healthy());
@@ -237,20 +242,20 @@ fn answer(check: &ServiceCheck, family: IpFamily, proxy_is_healthy: bool) -> Res
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
-    service: Name<'a>,
+    service: ServiceReference<'a>,
     local_endpoints: usize,
     service_proxy_healthy: bool,
 }
 
 #[derive(Serialize)]
-struct Name<'a> {
+struct ServiceReference<'a> {
     namespace: &'a str,
     name: &'a str,
 }
 
 fn body(check: &ServiceCheck, local_endpoints: usize, service_proxy_healthy: bool) -> Vec<u8> {
     let body = Body {
-        service: Name { namespace: &check.namespace, name: &check.name },
+        service: ServiceReference { namespace: &check.namespace, name: &check.name },
         local_endpoints,
         service_proxy_healthy,
     };

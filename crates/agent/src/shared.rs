@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::configured_store::ConfiguredStore;
-use crate::left_out::LeftOut;
+use crate::left_out::LeftOutServices;
 use crate::rejected_objects::RejectedObjects;
 
 /// The reconciler's view of the cluster.
@@ -14,7 +14,7 @@ pub(crate) struct ClusterState {
     /// Their problems.
     pub(crate) rejected_objects: Shared<RejectedObjects>,
     /// Services that are left out of the rules.
-    pub(crate) left_out: Shared<LeftOut>,
+    pub(crate) left_out: Shared<LeftOutServices>,
 }
 
 /// A value that only the reconciler writes and that pages read. The reconciler may hold its read

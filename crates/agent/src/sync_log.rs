@@ -14,14 +14,14 @@ const SMALL: usize = 100;
 /// The line that is to be written. The caller passes the time.
 #[derive(Default)]
 pub(crate) struct SyncLog {
-    line: Option<Line>,
+    line: Option<SyncSummary>,
     /// When the last line was written.
     last: Option<Instant>,
 }
 
 /// The sums of the syncs of a line.
 #[derive(Debug, Clone, PartialEq)]
-struct Line {
+struct SyncSummary {
     syncs: usize,
     services: usize,
     full: bool,
@@ -42,7 +42,7 @@ impl SyncLog {
         summary: &[String],
         now: Instant,
     ) {
-        let line = Line::new(report, services, summary);
+        let line = SyncSummary::new(report, services, summary);
         let is_alone = report.full || services > SMALL;
         if is_alone {
             self.write();
@@ -79,7 +79,7 @@ impl SyncLog {
     }
 }
 
-impl Line {
+impl SyncSummary {
     fn new(report: &SyncReport, services: usize, summary: &[String]) -> Self {
         Self {
             syncs: 1,

@@ -45,7 +45,7 @@ pub(crate) use shared::{
     LoggingFormat, ProxyArgs, VariantChoice, parse_bool,
 };
 pub(crate) use test::{TestArgs, TestForm};
-pub(crate) use trace::{To, TraceArgs, TraceForm};
+pub(crate) use trace::{TraceArgs, TraceDestination, TraceForm};
 
 const ABOUT: &str = "Compiles Kubernetes Services into Linux packet rules, as kube-proxy does";
 

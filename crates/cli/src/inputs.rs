@@ -58,9 +58,9 @@ pub(crate) fn find_for_packet(
 
 /// The API server cannot be reached. The input itself may be valid.
 #[derive(Debug)]
-pub(crate) struct Unreachable;
+pub(crate) struct ApiUnreachable;
 
-impl fmt::Display for Unreachable {
+impl fmt::Display for ApiUnreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cannot list the cluster's objects")
     }
@@ -85,7 +85,7 @@ fn find_objects(
         ([], None) => None,
         ([], Some(api)) => {
             let node = node_name(&config.snapshot_options(), &host());
-            problems.extend(list_objects(&api, &node, &mut objects).context(Unreachable)?);
+            problems.extend(list_objects(&api, &node, &mut objects).context(ApiUnreachable)?);
             Some(objects)
         }
         (paths, _) => {

@@ -16,18 +16,18 @@ const MAX_ERRORS: usize = 100;
 /// is an error, and the field gets its default.
 pub fn read_config(file: &str, text: &[u8]) -> (KubeProxyConfiguration, Vec<Problem>) {
     let mut reader =
-        Reader { source: Source { file: file.into(), document: 1 }, problems: Vec::new() };
+        ConfigReader { source: Source { file: file.into(), document: 1 }, problems: Vec::new() };
     let config = reader.object(text).map(|value| reader.config(value)).unwrap_or_default();
     (config, reader.problems)
 }
 
 /// Collects the problems of a file.
-struct Reader {
+struct ConfigReader {
     source: Source,
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// The object in the file, if it is a KubeProxyConfiguration.
     fn object(&mut self, text: &[u8]) -> Option<Value> {
         let value = std::str::from_utf8(text)

@@ -52,9 +52,9 @@ pub(crate) fn unused_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Res
 pub(crate) fn section<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    struct Object<T>(PhantomData<T>);
+    struct SectionVisitor<T>(PhantomData<T>);
 
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for SectionVisitor<T> {
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,7 @@ pub(crate) fn section<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
         }
     }
 
-    deserializer.deserialize_map(Object(PhantomData))
+    deserializer.deserialize_map(SectionVisitor(PhantomData))
 }
 
 /// An integer from `LEAST` to `MOST`.

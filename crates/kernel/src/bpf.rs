@@ -37,7 +37,7 @@ pub(crate) enum AttachPoint {
 /// The fields of union bpf_attr for BPF_PROG_QUERY.
 #[derive(Default)]
 #[repr(C)]
-struct Query {
+struct ProgQuery {
     /// The index of an interface, or a file descriptor of a cgroup.
     target: u32,
     attach_point: u32,
@@ -55,7 +55,7 @@ struct Query {
 /// The caller may not ask (CAP_NET_ADMIN, a security module), or the interface is the peer of a netkit
 /// device.
 pub(crate) fn has_programs(interface: u32, at: AttachPoint) -> io::Result<bool> {
-    match count(Query { target: interface, attach_point: at as u32, ..Query::default() }) {
+    match count(ProgQuery { target: interface, attach_point: at as u32, ..ProgQuery::default() }) {
         Ok(count) => Ok(count > 0),
         Err(errno) if is_absence(errno) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -71,7 +71,8 @@ pub(crate) fn has_cgroup_programs(cgroup: BorrowedFd<'_>, at: AttachPoint) -> io
     const EFFECTIVE: u32 = 1;
     let target = cgroup.as_raw_fd().cast_unsigned();
     let attach_point = at as u32;
-    match count(Query { target, attach_point, query_flags: EFFECTIVE, ..Query::default() }) {
+    match count(ProgQuery { target, attach_point, query_flags: EFFECTIVE, ..ProgQuery::default() })
+    {
         Ok(count) => Ok(count > 0),
         // A kernel without bpf(2) or without this kind of program.
         Err(Errno::ENOSYS | Errno::EINVAL) => Ok(false),
@@ -80,7 +81,7 @@ pub(crate) fn has_cgroup_programs(cgroup: BorrowedFd<'_>, at: AttachPoint) -> io
 }
 
 /// The number of programs.
-fn count(mut query: Query) -> Result<u32, Errno> {
+fn count(mut query: ProgQuery) -> Result<u32, Errno> {
     const PROGRAM_QUERY: libc::c_int = 16;
     // SAFETY: `query` has the layout and size that the kernel reads and writes, and its pointers
     // are null: only the number of programs is asked for.
@@ -89,7 +90,7 @@ fn count(mut query: Query) -> Result<u32, Errno> {
             libc::SYS_bpf,
             PROGRAM_QUERY,
             (&raw mut query).cast::<libc::c_void>(),
-            size_of::<Query>(),
+            size_of::<ProgQuery>(),
         )
     };
     match done {

@@ -151,11 +151,11 @@ impl Routes {
             Some(Ok(index)) => Some(index),
             None => None,
         };
-        let decision = route_request(query, index, Answer::Decision);
+        let decision = route_request(query, index, RouteReply::Decision);
         let found = self.socket.ask(GET_ROUTE, &decision, decode)?;
         let mut route = found.ok_or_else(not_understood)?;
         if let Route::Out(out) = &mut route {
-            let entry = route_request(query, index, Answer::Entry);
+            let entry = route_request(query, index, RouteReply::Entry);
             let whole = |message: &RouteMessage<'_>| out_of_entry(message, out.clone());
             // The decision holds without the entry.
             if let Ok(whole) = self.socket.ask(GET_ROUTE, &entry, whole) {
@@ -231,7 +231,7 @@ fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 /// What the kernel shows of a route.
 #[derive(Clone, Copy)]
-enum Answer {
+enum RouteReply {
     /// The decision for the packet.
     Decision,
     /// The entry of the routing table, with all next hops (RTM_F_FIB_MATCH, `fibmatch` of ip(8)).
@@ -239,7 +239,11 @@ enum Answer {
 }
 
 /// struct rtmsg and its attributes (RTA_*).
-fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>, answer: Answer) -> Vec<u8> {
+fn route_request(
+    query: &RouteRequest<'_>,
+    in_interface: Option<u32>,
+    answer: RouteReply,
+) -> Vec<u8> {
     const TO: u16 = 1;
     const FROM: u16 = 2;
     const INPUT: u16 = 3;
@@ -249,8 +253,8 @@ fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>, answer: An
     let bits: u8 = if query.to.is_ipv6() { 128 } else { 32 };
     let from_bits = if query.from.is_unspecified() { 0 } else { bits };
     let flags: u32 = match answer {
-        Answer::Decision => 0,
-        Answer::Entry => 0x2000,
+        RouteReply::Decision => 0,
+        RouteReply::Entry => 0x2000,
     };
     let mut body = vec![number(IpFamily::of(query.to)), bits, from_bits, 0, 0, 0, 0, 0];
     body.extend(flags.to_ne_bytes());
@@ -518,7 +522,7 @@ mod tests {
         };
         // Nobody reads the answers to these requests.
         let nowhere = RouteRequest { to: [0, 0, 0, 1].into(), ..query.clone() };
-        let nowhere = route_request(&nowhere, None, Answer::Decision);
+        let nowhere = route_request(&nowhere, None, RouteReply::Decision);
         routes.socket.request(GET_ROUTE, REQUEST, &nowhere).unwrap();
         routes.socket.request(GET_RULE, REQUEST | DUMP, &[2; BODY]).unwrap();
         assert_eq!(routes.lookup(&query).unwrap(), Some(Route::Local));

@@ -251,4 +251,4 @@ pub fn explain(
 /// Runs the example of the page.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/library.md")]
-struct Page;
+struct LibraryPage;

@@ -33,7 +33,7 @@ pub fn is_manifest(path: &Path) -> bool {
 /// Kubernetes object makes the input [incomplete](Severity::Incomplete).
 pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> Vec<Problem> {
     let source = Arc::new(Source { file: file.into(), document: 1 });
-    let mut reader = Reader::new(source.clone(), 1, objects);
+    let mut reader = ManifestReader::new(source.clone(), 1, objects);
     let (mut bytes, mut is_blank) = (0, true);
     for (n, document) in documents(input).enumerate() {
         reader.source = Arc::new(Source { file: file.into(), document: n + 1 });
@@ -67,7 +67,7 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
         reader.source = source;
         reader.incomplete(ProblemCode::EmptyInput, message);
     }
-    let Reader { events, problems, .. } = reader;
+    let ManifestReader { events, problems, .. } = reader;
     last_states(events).into_iter().for_each(|state| objects.append(state));
     problems
 }
@@ -96,7 +96,7 @@ const ITEMS_PER_TASK: usize = 512;
 /// Maximum nesting of lists; kubectl uses one level.
 pub const MAX_LIST_DEPTH: usize = 4;
 
-struct Reader<'a> {
+struct ManifestReader<'a> {
     source: Arc<Source>,
     /// The first line of the document in the file.
     first_line: usize,
@@ -106,13 +106,13 @@ struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ManifestReader<'a> {
     fn new(source: Arc<Source>, first_line: usize, objects: &'a mut Objects) -> Self {
         Self { source, first_line, objects, events: Vec::new(), problems: Vec::new() }
     }
 }
 
-impl Reader<'_> {
+impl ManifestReader<'_> {
     /// Reads a document. Returns false if it has only blanks and comments.
     fn document(&mut self, bytes: &[u8]) -> bool {
         let text = match std::str::from_utf8(bytes) {
@@ -155,7 +155,7 @@ impl Reader<'_> {
 
     fn json_document(&mut self, text: &str) {
         // Usually the document is one large list; then it is parsed as a whole only here.
-        if let Ok(ObjectOnly(head)) = serde_json::from_str::<ObjectOnly<Head<'_>>>(text) {
+        if let Ok(ObjectOnly(head)) = serde_json::from_str::<ObjectOnly<ManifestHead<'_>>>(text) {
             return self.headed(&Tree::Json(text), head, Position::DOCUMENT);
         }
         let (values, error) = json_values(text);
@@ -208,7 +208,7 @@ impl Reader<'_> {
         }
     }
 
-    fn headed(&mut self, tree: &Tree<'_>, head: Head<'_>, position: Position<'_>) {
+    fn headed(&mut self, tree: &Tree<'_>, head: ManifestHead<'_>, position: Position<'_>) {
         if let (None, None, Some(event)) = (&head.kind, &head.api_version, tree.event(&head)) {
             return self.event(&event, position);
         }
@@ -296,7 +296,7 @@ impl Reader<'_> {
             return;
         }
         let mut objects = self.objects.emptied();
-        let mut reader = Reader::new(self.source.clone(), self.first_line, &mut objects);
+        let mut reader = ManifestReader::new(self.source.clone(), self.first_line, &mut objects);
         reader.object(object, Position { item: None, ..position });
         let problems = reader.problems;
         self.problems.extend(problems);
@@ -325,11 +325,11 @@ impl Reader<'_> {
         let (source, first_line, kept) = (&self.source, self.first_line, &*self.objects);
         let read_part = |(part, items): (usize, &[Tree<'_>])| {
             let mut objects = kept.emptied();
-            let mut reader = Reader::new(source.clone(), first_line, &mut objects);
+            let mut reader = ManifestReader::new(source.clone(), first_line, &mut objects);
             for (n, item) in (part * ITEMS_PER_TASK..).zip(items) {
                 reader.object(item, Position { item: Some(n), ..position });
             }
-            let Reader { events, problems, .. } = reader;
+            let ManifestReader { events, problems, .. } = reader;
             (objects, events, problems)
         };
         // Reading a list of a whole cluster is most of the work, and its items are independent.
@@ -430,7 +430,7 @@ impl Position<'_> {
 /// The fields that are read before the kind is known.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Head<'a> {
+struct ManifestHead<'a> {
     kind: Option<String>,
     api_version: Option<String>,
     /// JSON only.
@@ -469,7 +469,7 @@ impl Tree<'_> {
         read.map(|ObjectOnly(object)| object)
     }
 
-    fn head(&self) -> Result<Head<'_>, FieldError> {
+    fn head(&self) -> Result<ManifestHead<'_>, FieldError> {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct ValueHead {
@@ -485,7 +485,7 @@ impl Tree<'_> {
                 let read = serde_path_to_error::deserialize(&mut deserializer);
                 read.map(|ObjectOnly(head)| head).map_err(FieldError::from)
             }
-            Tree::Value(_) => self.read().map(|head: ValueHead| Head {
+            Tree::Value(_) => self.read().map(|head: ValueHead| ManifestHead {
                 kind: head.kind,
                 api_version: head.api_version,
                 items: head.items.map(|_| Vec::new()),
@@ -528,7 +528,7 @@ impl Tree<'_> {
     }
 
     /// Type and object of a watch event, if it is one.
-    fn event<'b>(&'b self, head: &Head<'b>) -> Option<(String, Tree<'b>)> {
+    fn event<'b>(&'b self, head: &ManifestHead<'b>) -> Option<(String, Tree<'b>)> {
         let kind = head.event.as_ref()?.as_str()?.to_owned();
         let object = match self {
             Tree::Json(_) => Tree::Json(head.object?.get()),

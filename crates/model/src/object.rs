@@ -88,8 +88,8 @@ impl Serialize for Labels {
 /// is not a string.
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FromMap;
-        impl<'de> Visitor<'de> for FromMap {
+        struct LabelsVisitor;
+        impl<'de> Visitor<'de> for LabelsVisitor {
             type Value = Labels;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,7 +107,7 @@ impl<'de> Deserialize<'de> for Labels {
                 Ok(labels)
             }
         }
-        deserializer.deserialize_map(FromMap)
+        deserializer.deserialize_map(LabelsVisitor)
     }
 }
 
@@ -508,8 +508,8 @@ pub(crate) struct ObjectOnly<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FromMap<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for FromMap<T> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
             type Value = T;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -520,7 +520,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
                 T::deserialize(MapAccessDeserializer::new(map))
             }
         }
-        deserializer.deserialize_map(FromMap(PhantomData)).map(ObjectOnly)
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(ObjectOnly)
     }
 }
 

@@ -235,14 +235,14 @@ fn cluster_ips(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<IpAd
     found
 }
 
-struct Port {
+struct CheckedPort {
     name: ServicePortName,
     port: u16,
     node_port: Option<NonZeroU16>,
 }
 
 /// The usable entries of `spec.ports`.
-fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<Port> {
+fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<CheckedPort> {
     if service.spec.ports.is_empty() {
         report.warn(
             ProblemCode::MissingField,
@@ -252,7 +252,7 @@ fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<P
     }
     let namespace: Arc<str> = service.metadata.namespace().into();
     let name: Arc<str> = service.metadata.name.as_str().into();
-    let mut ports: Vec<Port> = Vec::with_capacity(service.spec.ports.len());
+    let mut ports: Vec<CheckedPort> = Vec::with_capacity(service.spec.ports.len());
     let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
     for (n, spec) in service.spec.ports.iter().enumerate() {
         let field = |name: &str| format!("spec.ports[{n}].{name}");
@@ -290,7 +290,7 @@ fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<P
             port: spec.name.as_str().into(),
             protocol,
         };
-        ports.push(Port { name, port, node_port });
+        ports.push(CheckedPort { name, port, node_port });
     }
     ports
 }
@@ -354,7 +354,12 @@ impl ServiceFacts {
     }
 
     /// A port in the family of this cluster IP.
-    fn port(&self, cluster_ip: IpAddr, port: &Port, source_ranges: Arc<[IpNet]>) -> ServicePort {
+    fn port(
+        &self,
+        cluster_ip: IpAddr,
+        port: &CheckedPort,
+        source_ranges: Arc<[IpNet]>,
+    ) -> ServicePort {
         ServicePort {
             name: port.name.clone(),
             cluster_ip,

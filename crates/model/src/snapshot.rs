@@ -89,8 +89,8 @@ pub fn snapshot(
         checked.cluster_ips.iter().for_each(|ip| owners.insert(*ip, &key));
     }
     let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, options };
-    type Joined = (Result<Vec<ServicePort>, TooLarge>, Vec<Problem>);
-    let of_services: Vec<Joined> = services
+    type PortsOrTooLarge = (Result<Vec<ServicePort>, TooLarge>, Vec<Problem>);
+    let of_services: Vec<PortsOrTooLarge> = services
         .par_iter()
         .zip(checked)
         .map(|(service, (checked, problems))| cluster.joined_ports(service, checked, problems))

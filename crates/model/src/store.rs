@@ -121,7 +121,7 @@ pub struct Store {
     /// Services by the external and load-balancer IPs that they list.
     claimants: ServicesByIp,
     /// Services that are too large, as of the last [`Store::changes`].
-    too_large: BTreeMap<ObjectKey, LeftOut>,
+    too_large: BTreeMap<ObjectKey, TooLargeService>,
     /// The slices of each Service, with their names.
     slices: HashMap<ObjectKey, Vec<(Arc<str>, Slice)>>,
     /// The Service of each slice.
@@ -167,10 +167,10 @@ struct StoredService {
 }
 
 /// A Service's ports with endpoints, and the problems with its external and load-balancer IPs.
-type Joined = (Result<Vec<ServicePort>, LeftOut>, Vec<Problem>);
+type Joined = (Result<Vec<ServicePort>, TooLargeService>, Vec<Problem>);
 
 /// A Service that is too large.
-struct LeftOut {
+struct TooLargeService {
     why: TooLarge,
     /// Its ports without endpoints, for when it has fewer endpoints.
     ports: Vec<ServicePort>,
@@ -692,7 +692,7 @@ impl Store {
         let slices = slices.iter().map(|(_, slice)| slice);
         let size = ServiceSize::of(&ports, &admitted, slices.clone(), &self.options);
         if let Err(why) = size.check(&self.options) {
-            return (Err(LeftOut { why, ports }), problems);
+            return (Err(TooLargeService { why, ports }), problems);
         }
         admitted.add_to(&mut ports);
         join(&mut ports, slices, &self.node);

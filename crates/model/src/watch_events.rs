@@ -14,11 +14,11 @@ pub(crate) struct WatchEvent {
     pub(crate) is_gone: bool,
 }
 
-type Key = (&'static str, String, String);
+type EventKey = (&'static str, String, String);
 
 /// The objects that exist after all events. The last event of each object counts.
 pub(crate) fn last_states(events: Vec<WatchEvent>) -> Vec<Objects> {
-    let mut states: BTreeMap<Key, Objects> = BTreeMap::new();
+    let mut states: BTreeMap<EventKey, Objects> = BTreeMap::new();
     let mut others = Vec::new();
     for event in events {
         match (key(&event.objects), event.is_gone) {
@@ -31,7 +31,7 @@ pub(crate) fn last_states(events: Vec<WatchEvent>) -> Vec<Objects> {
     others
 }
 
-fn key(objects: &Objects) -> Option<Key> {
+fn key(objects: &Objects) -> Option<EventKey> {
     let of =
         |kind, metadata: &Metadata| (kind, metadata.namespace().to_owned(), metadata.name.clone());
     let service = objects.services.first().map(|s| of("Service", &s.object.metadata));

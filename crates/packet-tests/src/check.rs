@@ -36,10 +36,10 @@ const RESOLUTION: f64 = 1e-6;
 /// An expectation whose names were found in the input.
 pub(crate) struct ExpectationChecks {
     outcome: Option<ExpectedOutcome>,
-    endpoints: Option<Endpoints>,
+    endpoints: Option<EndpointsCheck>,
     chances: Option<Chances>,
     masqueraded: Option<bool>,
-    source: Option<Source>,
+    source: Option<ExpectedSource>,
     same_endpoint: Option<bool>,
 }
 
@@ -49,7 +49,7 @@ struct NamedEndpoints {
     matcher: EndpointMatcher,
 }
 
-enum Endpoints {
+enum EndpointsCheck {
     Exactly(Vec<NamedEndpoints>),
     Conditions { all: bool, only: Option<Vec<NamedEndpoints>>, at_least: Option<usize> },
 }
@@ -59,7 +59,7 @@ enum Chances {
     Equal { equal: bool, within: f64 },
 }
 
-enum Source {
+enum ExpectedSource {
     Client,
     Node,
     Address(IpAddr),
@@ -83,7 +83,7 @@ impl ExpectationChecks {
 
     /// Refuses an expected source address that depends on the route: the kernel chooses it.
     pub(crate) fn check_source(&self, node: &Node) -> Result<(), FileProblem> {
-        let Some(Source::Address(ip)) = &self.source else { return Ok(()) };
+        let Some(ExpectedSource::Address(ip)) = &self.source else { return Ok(()) };
         let message = || {
             format!(
                 "{ip} is an address of node {:?}, and the kernel chooses one by the route: use \
@@ -151,9 +151,11 @@ fn all_called(
 fn endpoints(
     of: &ListOr<TextOr<EndpointSet>, ExpectedEndpoints>,
     objects: &Objects,
-) -> Result<Endpoints, FileProblem> {
+) -> Result<EndpointsCheck, FileProblem> {
     match of {
-        ListOr::List(list) => all_called(list, "expect.endpoints", objects).map(Endpoints::Exactly),
+        ListOr::List(list) => {
+            all_called(list, "expect.endpoints", objects).map(EndpointsCheck::Exactly)
+        }
         ListOr::Fields(ExpectedEndpoints {
             all: None | Some(false),
             only: None,
@@ -164,14 +166,16 @@ fn endpoints(
                 "0 always holds: use 1 or more, or outcome if no endpoint must be reached";
             Err(FileProblem::of("expect.endpoints.atLeast", message))
         }
-        ListOr::Fields(ExpectedEndpoints { all, only, at_least }) => Ok(Endpoints::Conditions {
-            all: *all == Some(true),
-            only: only
-                .as_ref()
-                .map(|only| all_called(only, "expect.endpoints.only", objects))
-                .transpose()?,
-            at_least: *at_least,
-        }),
+        ListOr::Fields(ExpectedEndpoints { all, only, at_least }) => {
+            Ok(EndpointsCheck::Conditions {
+                all: *all == Some(true),
+                only: only
+                    .as_ref()
+                    .map(|only| all_called(only, "expect.endpoints.only", objects))
+                    .transpose()?,
+                at_least: *at_least,
+            })
+        }
     }
 }
 
@@ -234,11 +238,11 @@ fn fraction(text: &str) -> Option<f64> {
     (0.0..=1.0).contains(&value).then_some(value)
 }
 
-fn source(text: &str) -> Result<Source, FileProblem> {
+fn source(text: &str) -> Result<ExpectedSource, FileProblem> {
     match text {
-        "client" => Ok(Source::Client),
-        "node" => Ok(Source::Node),
-        text => text.parse().map(Source::Address).map_err(|_| {
+        "client" => Ok(ExpectedSource::Client),
+        "node" => Ok(ExpectedSource::Node),
+        text => text.parse().map(ExpectedSource::Address).map_err(|_| {
             let message = format!("{text:?} is not client, node or an IP address");
             FileProblem::of("expect.sourceSeen", message)
         }),
@@ -284,7 +288,7 @@ impl<'a> Observed<'a> {
         words.into_iter().collect::<Vec<_>>().join(" or ")
     }
 
-    fn endpoints(&self, wanted: &Endpoints) -> Vec<Mismatch> {
+    fn endpoints(&self, wanted: &EndpointsCheck) -> Vec<Mismatch> {
         let reached = self.reached();
         let mismatch = |expected: String| Mismatch {
             field: "endpoints",
@@ -292,7 +296,7 @@ impl<'a> Observed<'a> {
             actual: self.endpoints_in_words(&reached),
         };
         match wanted {
-            Endpoints::Exactly(wanted) => {
+            EndpointsCheck::Exactly(wanted) => {
                 let has = |called: &NamedEndpoints| reached.iter().any(|at| called.has(at));
                 // A place stands for all endpoints of the Service port there.
                 let all: BTreeSet<SocketAddr> =
@@ -305,7 +309,7 @@ impl<'a> Observed<'a> {
                     .into_iter()
                     .collect()
             }
-            Endpoints::Conditions { all, only, at_least } => {
+            EndpointsCheck::Conditions { all, only, at_least } => {
                 let ready = self.ready();
                 let all = (*all && (ready.is_empty() || !ready.is_subset(&reached)))
                     .then(|| mismatch(format!("all ready endpoints: {}", listed(&ready))));
@@ -424,24 +428,24 @@ impl<'a> Observed<'a> {
         }
     }
 
-    fn source(&self, wanted: &Source) -> Option<Mismatch> {
+    fn source(&self, wanted: &ExpectedSource) -> Option<Mismatch> {
         let masqueraded = self.masquerade();
         let (from, node) = (self.explanation.packet.from, &self.node_rules.snapshot.node);
         let holds = match (wanted, masqueraded) {
             (_, None) => false,
-            (Source::Client, Some(masqueraded)) => !masqueraded,
-            (Source::Node, Some(masqueraded)) => masqueraded,
+            (ExpectedSource::Client, Some(masqueraded)) => !masqueraded,
+            (ExpectedSource::Node, Some(masqueraded)) => masqueraded,
             // Not one of the node's.
-            (Source::Address(_), Some(true)) => false,
-            (Source::Address(ip), Some(false)) => *ip == from,
+            (ExpectedSource::Address(_), Some(true)) => false,
+            (ExpectedSource::Address(ip), Some(false)) => *ip == from,
         };
         let address = node.addresses(IpFamily::of(from)).primary;
         (!holds).then(|| Mismatch {
             field: "sourceSeen",
             expected: match wanted {
-                Source::Client => format!("client ({from})"),
-                Source::Node => format!("node ({address})"),
-                Source::Address(ip) => ip.to_string(),
+                ExpectedSource::Client => format!("client ({from})"),
+                ExpectedSource::Node => format!("node ({address})"),
+                ExpectedSource::Address(ip) => ip.to_string(),
             },
             actual: match masqueraded {
                 Some(true) => format!("node ({address})"),

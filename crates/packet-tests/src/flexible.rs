@@ -32,8 +32,8 @@ pub enum ListOr<L, F> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+        struct TextOrVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TextOrVisitor<T> {
             type Value = TextOr<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,14 +48,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
                 T::deserialize(MapAccessDeserializer::new(map)).map(TextOr::Fields)
             }
         }
-        deserializer.deserialize_any(Either(PhantomData))
+        deserializer.deserialize_any(TextOrVisitor(PhantomData))
     }
 }
 
 impl<'de, L: Deserialize<'de>, F: Deserialize<'de>> Deserialize<'de> for ListOr<L, F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<L, F>(PhantomData<(L, F)>);
-        impl<'de, L: Deserialize<'de>, F: Deserialize<'de>> Visitor<'de> for Either<L, F> {
+        struct ListOrVisitor<L, F>(PhantomData<(L, F)>);
+        impl<'de, L: Deserialize<'de>, F: Deserialize<'de>> Visitor<'de> for ListOrVisitor<L, F> {
             type Value = ListOr<L, F>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +70,6 @@ impl<'de, L: Deserialize<'de>, F: Deserialize<'de>> Deserialize<'de> for ListOr<
                 F::deserialize(MapAccessDeserializer::new(map)).map(ListOr::Fields)
             }
         }
-        deserializer.deserialize_any(Either(PhantomData))
+        deserializer.deserialize_any(ListOrVisitor(PhantomData))
     }
 }

@@ -58,17 +58,17 @@ fn checked(file: &TestFile) -> Vec<FileProblem> {
 
 /// A step from a value to a part of it.
 #[derive(Debug, Clone, PartialEq)]
-enum Step {
+enum PathStep {
     Field(String),
     Item(usize),
 }
 
-fn fields(path: &serde_ignored::Path<'_>) -> Vec<Step> {
+fn fields(path: &serde_ignored::Path<'_>) -> Vec<PathStep> {
     use serde_ignored::Path;
     let (parent, step) = match path {
         Path::Root => return Vec::new(),
-        Path::Seq { parent, index } => (parent, Some(Step::Item(*index))),
-        Path::Map { parent, key } => (parent, Some(Step::Field(key.clone()))),
+        Path::Seq { parent, index } => (parent, Some(PathStep::Item(*index))),
+        Path::Map { parent, key } => (parent, Some(PathStep::Field(key.clone()))),
         Path::Some { parent }
         | Path::NewtypeStruct { parent }
         | Path::NewtypeVariant { parent } => (parent, None),
@@ -78,20 +78,20 @@ fn fields(path: &serde_ignored::Path<'_>) -> Vec<Step> {
     steps
 }
 
-fn segments(path: &Path) -> Vec<Step> {
+fn segments(path: &Path) -> Vec<PathStep> {
     let step = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(Step::Item(*index)),
-        Segment::Map { key } => Some(Step::Field(key.clone())),
-        Segment::Enum { variant } => Some(Step::Field(variant.clone())),
+        Segment::Seq { index } => Some(PathStep::Item(*index)),
+        Segment::Map { key } => Some(PathStep::Field(key.clone())),
+        Segment::Enum { variant } => Some(PathStep::Field(variant.clone())),
         Segment::Unknown => None,
     };
     path.iter().filter_map(step).collect()
 }
 
 /// A problem with its case and field.
-fn located(value: &Value, path: &[Step], message: String) -> FileProblem {
+fn located(value: &Value, path: &[PathStep], message: String) -> FileProblem {
     match path {
-        [Step::Field(cases), Step::Item(index), rest @ ..] if cases == "cases" => {
+        [PathStep::Field(cases), PathStep::Item(index), rest @ ..] if cases == "cases" => {
             let case = value.get("cases").and_then(|cases| cases.get(index));
             let name = case.and_then(|case| case.get("name")).and_then(Value::as_str);
             let name = name.map_or_else(|| format!("#{}", index + 1), str::to_owned);
@@ -102,20 +102,20 @@ fn located(value: &Value, path: &[Step], message: String) -> FileProblem {
 }
 
 /// A path as text, such as `expect.chances[0].chance`.
-fn written(path: &[Step]) -> String {
+fn written(path: &[PathStep]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Item(index) => text += &format!("[{index}]"),
-            Step::Field(name) if text.is_empty() => text += name,
-            Step::Field(name) => text += &format!(".{name}"),
+            PathStep::Item(index) => text += &format!("[{index}]"),
+            PathStep::Field(name) if text.is_empty() => text += name,
+            PathStep::Field(name) => text += &format!(".{name}"),
         }
     }
     text
 }
 
-fn unknown_field(value: &Value, path: &[Step]) -> FileProblem {
-    let Some((Step::Field(name), parent)) = path.split_last() else {
+fn unknown_field(value: &Value, path: &[PathStep]) -> FileProblem {
+    let Some((PathStep::Field(name), parent)) = path.split_last() else {
         return located(value, path, "unknown field".to_owned());
     };
     let schema = schema();
@@ -128,12 +128,12 @@ fn unknown_field(value: &Value, path: &[Step]) -> FileProblem {
 }
 
 /// The fields that the schema has at a path.
-fn known_fields<'a>(root: &'a Value, path: &[Step]) -> Vec<&'a str> {
+fn known_fields<'a>(root: &'a Value, path: &[PathStep]) -> Vec<&'a str> {
     let start = alternatives(root, root);
     let at = path.iter().fold(start, |schemas, step| {
         let parts = schemas.iter().filter_map(|schema| match step {
-            Step::Item(_) => schema.get("items"),
-            Step::Field(name) => schema.get("properties")?.get(name),
+            PathStep::Item(_) => schema.get("items"),
+            PathStep::Field(name) => schema.get("properties")?.get(name),
         });
         parts.flat_map(|part| alternatives(root, part)).collect()
     });

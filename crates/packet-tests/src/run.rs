@@ -179,7 +179,7 @@ impl Run<'_> {
             is_node.map_err(|message| FileProblem::of(field, message))?;
         }
         let sent = packets(case, &objects, &node_rules)?;
-        let mut verdict = Verdict::default();
+        let mut verdict = TestVerdict::default();
         for sent in &sent {
             let other = sent.other_node(&node_rules.snapshot.node);
             let (explanation, node_rules) = match (self.live, other) {
@@ -214,7 +214,7 @@ impl Run<'_> {
 
 /// The verdict of the packets so far.
 #[derive(Default)]
-struct Verdict {
+struct TestVerdict {
     packets: usize,
     failures: Vec<Failure>,
     conditions: Vec<EndCondition>,
@@ -222,7 +222,7 @@ struct Verdict {
     elsewhere: Option<String>,
 }
 
-impl Verdict {
+impl TestVerdict {
     /// Adds a packet. Compiled rules have no conditions.
     fn add(
         &mut self,

@@ -29,7 +29,7 @@ pub fn bisect<T: Clone, E>(
     accepts: impl FnMut(&[T]) -> Result<bool, E>,
 ) -> Result<Bisection<T>, E> {
     let found = Bisection { refused: Vec::new(), untried: Vec::new(), trials: 0 };
-    let mut search = Search { most, accepts, found };
+    let mut search = BisectionRun { most, accepts, found };
     search.add(items, false)?;
     Ok(search.found)
 }
@@ -65,13 +65,13 @@ pub fn isolate<T: Clone, E>(
     })
 }
 
-struct Search<T, A> {
+struct BisectionRun<T, A> {
     most: usize,
     accepts: A,
     found: Bisection<T>,
 }
 
-impl<T: Clone, E, A: FnMut(&[T]) -> Result<bool, E>> Search<T, A> {
+impl<T: Clone, E, A: FnMut(&[T]) -> Result<bool, E>> BisectionRun<T, A> {
     /// Returns true if all were accepted. `is_refused`: the items are known to be refused together,
     /// and are divided at once.
     fn add(&mut self, items: &[T], is_refused: bool) -> Result<bool, E> {

@@ -16,8 +16,8 @@ const FEW: usize = 3;
 /// Repairs and changes of the last ten minutes. The caller passes the time.
 #[derive(Debug, Default)]
 pub(super) struct Rivalry {
-    repairs: Recent,
-    changes: Recent,
+    repairs: RecentEvents,
+    changes: RecentEvents,
     /// The program whose changes were reverted last.
     last: String,
     /// Until when removal of another mode's rules pauses.
@@ -63,9 +63,9 @@ impl Rivalry {
 
 /// The number of recent events.
 #[derive(Debug, Default)]
-struct Recent(VecDeque<(Instant, usize)>);
+struct RecentEvents(VecDeque<(Instant, usize)>);
 
-impl Recent {
+impl RecentEvents {
     fn add(&mut self, now: Instant) {
         while self.0.front().is_some_and(|(begun, _)| is_past(*begun, now)) {
             self.0.pop_front();
@@ -114,7 +114,7 @@ mod tests {
         let rivalry = rivalry(30, 0, now);
         assert!(rivalry.warnings(now + WINDOW).is_empty());
         // The memory use does not grow with time.
-        let mut recent = Recent::default();
+        let mut recent = RecentEvents::default();
         (0..100_000).for_each(|n| recent.add(now + Duration::from_millis(n * 100)));
         assert!(recent.0.len() <= 11, "{}", recent.0.len());
     }

@@ -40,12 +40,12 @@ impl Quota {
 
 /// The connections of a port, or of several that share limits. Clones share the state.
 #[derive(Debug, Clone)]
-pub struct Admission(Arc<Mutex<Tables>>);
+pub struct Admission(Arc<Mutex<SlotTables>>);
 
 #[derive(Debug)]
-struct Tables {
-    others: Table,
-    node: Table,
+struct SlotTables {
+    others: SlotTable,
+    node: SlotTable,
 }
 
 /// The slot of a connection. Dropping it frees the slot.
@@ -61,18 +61,18 @@ pub(super) struct Slot {
 struct SlotPosition {
     is_own: bool,
     port: u16,
-    source: Source,
+    source: ClientPrefix,
     number: u64,
 }
 
 /// A client. All addresses of an IPv6 /64 are the same client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum ClientPrefix {
     Ipv4(u32),
     Ipv6(u64),
 }
 
-impl Source {
+impl ClientPrefix {
     fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::Ipv4(ip.to_bits()),
@@ -85,8 +85,8 @@ impl Source {
 impl Admission {
     /// Limits for remote sources and for the node itself.
     pub fn new(others: Quota, node: Quota) -> Self {
-        let (others, node) = (Table::new(others), Table::new(node));
-        Self(Arc::new(Mutex::new(Tables { others, node })))
+        let (others, node) = (SlotTable::new(others), SlotTable::new(node));
+        Self(Arc::new(Mutex::new(SlotTables { others, node })))
     }
 
     /// The number of connections.
@@ -100,7 +100,7 @@ impl Admission {
         // The kernel drops packets from outside that have a source address of this host.
         let is_own = peer_ip.is_loopback() || peer_ip == local_ip;
         let (end, must_yield) = oneshot::channel();
-        let (port, source) = (local.port(), Source::of(peer_ip));
+        let (port, source) = (local.port(), ClientPrefix::of(peer_ip));
         let number = self.with(|tables| tables.of(is_own).admit(port, source, end));
         let at = SlotPosition { is_own, port, source, number };
         Slot { admission: self.clone(), at, must_yield }
@@ -111,13 +111,13 @@ impl Admission {
         self.with(|tables| tables.others.yield_one() || tables.node.yield_one())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Tables) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut SlotTables) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Tables {
-    fn of(&mut self, is_own: bool) -> &mut Table {
+impl SlotTables {
+    fn of(&mut self, is_own: bool) -> &mut SlotTable {
         if is_own { &mut self.node } else { &mut self.others }
     }
 }
@@ -158,19 +158,19 @@ impl RequestState {
 }
 
 #[derive(Debug)]
-struct Table {
+struct SlotTable {
     quota: Quota,
     held: usize,
     next: u64,
-    ports: BTreeMap<u16, Port>,
+    ports: BTreeMap<u16, PortSlots>,
     /// The number of connections per source, at all ports.
-    sources: BTreeMap<Source, usize>,
+    sources: BTreeMap<ClientPrefix, usize>,
 }
 
 #[derive(Debug, Default)]
-struct Port {
+struct PortSlots {
     held: usize,
-    sources: BTreeMap<Source, Connections>,
+    sources: BTreeMap<ClientPrefix, Connections>,
 }
 
 /// The connections of one source, oldest first. Dropping an entry ends the connection.
@@ -196,12 +196,12 @@ impl Connections {
     }
 }
 
-impl Table {
+impl SlotTable {
     fn new(quota: Quota) -> Self {
         Self { quota, held: 0, next: 0, ports: BTreeMap::new(), sources: BTreeMap::new() }
     }
 
-    fn admit(&mut self, port: u16, source: Source, end: oneshot::Sender<()>) -> u64 {
+    fn admit(&mut self, port: u16, source: ClientPrefix, end: oneshot::Sender<()>) -> u64 {
         let at_port = self.ports.get(&port);
         let from_source = at_port.and_then(|of| of.sources.get(&source));
         if from_source.is_some_and(|of| of.held() >= self.quota.source) {
@@ -224,7 +224,7 @@ impl Table {
     /// From the source with the most connections, at the port where it has most.
     fn yield_one(&mut self) -> bool {
         let each = self.ports.iter().flat_map(|(port, at_port)| {
-            let rank = |(source, of): (&Source, &Connections)| {
+            let rank = |(source, of): (&ClientPrefix, &Connections)| {
                 ((self.held_by(*source), at_port.held, of.age()), (*port, *source))
             };
             at_port.sources.iter().map(rank)
@@ -242,11 +242,11 @@ impl Table {
         greediest.is_some_and(|source| self.yield_from(port, source))
     }
 
-    fn held_by(&self, source: Source) -> usize {
+    fn held_by(&self, source: ClientPrefix) -> usize {
         self.sources.get(&source).copied().unwrap_or_default()
     }
 
-    fn yield_from(&mut self, port: u16, source: Source) -> bool {
+    fn yield_from(&mut self, port: u16, source: ClientPrefix) -> bool {
         self.change(port, source, Connections::yield_one)
     }
 
@@ -260,7 +260,7 @@ impl Table {
     fn change(
         &mut self,
         port: u16,
-        source: Source,
+        source: ClientPrefix,
         take_one: impl FnOnce(&mut Connections) -> bool,
     ) -> bool {
         let Some(of_port) = self.ports.get_mut(&port) else { return false };
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(admission.held(), 3);
         drop(places);
         assert_eq!(admission.held(), 0);
-        let is_empty = |of: &Table| of.ports.is_empty() && of.sources.is_empty();
+        let is_empty = |of: &SlotTable| of.ports.is_empty() && of.sources.is_empty();
         assert!(admission.with(|tables| is_empty(&tables.others)), "empty entries remain");
     }
 

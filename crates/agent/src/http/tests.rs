@@ -59,13 +59,13 @@ fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default()
 }
 
-struct Server {
+struct TestServer {
     address: SocketAddr,
     shutdown: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn start(router: Router, limits: Limits) -> Server {
+async fn start(router: Router, limits: Limits) -> TestServer {
     let listener = bind(LOCALHOST, true, |_| ()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, wait) = oneshot::channel::<()>();
@@ -73,7 +73,7 @@ async fn start(router: Router, limits: Limits) -> Server {
         let _ = wait.await;
     };
     let task = tokio::spawn(serve(listener, router, limits, shut_down));
-    Server { address, shutdown, task }
+    TestServer { address, shutdown, task }
 }
 
 fn hello() -> Router {
@@ -103,7 +103,7 @@ async fn http_requests_get_expected_status_and_body() {
         ("GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "later"),
         (
             "GET /never HTTP/1.1\r\nHost: a\r\n\r\n",
-            "500 Internal Server Error",
+            "500 Internal TestServer Error",
             "500 internal server error\n",
         ),
         ("HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),

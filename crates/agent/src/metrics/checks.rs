@@ -23,12 +23,12 @@ impl Probe {
 }
 
 /// A check has no samples before its first request.
-pub(super) struct Checks {
+pub(super) struct ProbeMetrics {
     last: IntGaugeVec,
     all: IntCounterVec,
 }
 
-impl Checks {
+impl ProbeMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self> {
         let opts =
             Opts::new("kubernetes_healthcheck", "Result of the last health check, 1 = healthy");

@@ -32,11 +32,11 @@ pub(super) struct KubeProxy {
 }
 
 enum Mode {
-    Iptables(Iptables),
+    Iptables(IptablesMetrics),
     Nftables { sync_failures: PerFamily<IntCounter> },
 }
 
-struct Iptables {
+struct IptablesMetrics {
     /// For the tables filter and nat.
     rules: PerFamily<[IntGauge; 2]>,
     written: PerFamily<[IntGauge; 2]>,
@@ -171,7 +171,7 @@ impl KubeProxy {
 impl Mode {
     fn new(register: &Registration<'_>, mode: ProxyMode) -> Result<Self> {
         match mode {
-            ProxyMode::Iptables => Iptables::new(register).map(Mode::Iptables),
+            ProxyMode::Iptables => IptablesMetrics::new(register).map(Mode::Iptables),
             ProxyMode::Nftables => {
                 // Stale objects are deleted in the sync's transaction, so cleanup cannot fail
                 // separately.
@@ -206,7 +206,7 @@ impl Mode {
     }
 }
 
-impl Iptables {
+impl IptablesMetrics {
     fn new(register: &Registration<'_>) -> Result<Self> {
         // kube-proxy reads these two from nfacct objects, which our rules do not use.
         register.counter(

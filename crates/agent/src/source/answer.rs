@@ -10,7 +10,7 @@ use super::object::{ApiObject, Watched};
 
 /// A page of a list.
 #[derive(Debug)]
-pub(super) struct Page<W> {
+pub(super) struct ListPage<W> {
     pub(super) objects: Vec<ApiObject<W>>,
     /// The resource version from which to watch, on the last page.
     pub(super) version: Option<String>,
@@ -99,7 +99,7 @@ pub(super) trait EventObject {
 pub(super) fn checked_page<W: Watched>(
     head: ListHead,
     objects: impl Iterator<Item = ApiObject<W>>,
-) -> Result<Page<W>, WrongAnswer> {
+) -> Result<ListPage<W>, WrongAnswer> {
     check_kind::<W>(&head.kind, &head.api_version, "List")?;
     let metadata = head.metadata.ok_or(WrongAnswer::Missing("metadata"))?;
     let filled = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -108,7 +108,7 @@ pub(super) fn checked_page<W: Watched>(
         return Err(WrongAnswer::Missing("metadata.resourceVersion"));
     }
     let objects = objects.map(checked).collect::<Result<_, _>>()?;
-    Ok(Page { objects, version, next })
+    Ok(ListPage { objects, version, next })
 }
 
 /// Checks an event of a watch.

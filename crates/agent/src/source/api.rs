@@ -29,7 +29,7 @@ use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::{ListPages, MOST_OBJECTS};
 use super::request::{self, RequestError};
 use super::streaming_lists::{AfterStream, StreamingLists};
-use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
+use super::watch_failures::{ApiServer, LONGEST_PAUSE, WatchFailures};
 use super::watch_stream::{self, EventStream};
 use crate::input;
 use crate::queue::Ended;
@@ -69,15 +69,15 @@ pub(crate) async fn watch(
     sink: Sink,
     metrics: impl Watches,
 ) {
-    let server = Server::new(connection.address.clone());
-    let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
-    let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
-    let slices = Selection::new(Some(SLICES_LABELS), None);
+    let server = ApiServer::new(connection.address.clone());
+    let own = Selectors { labels: None, fields: Some(format!("metadata.name={node}")) };
+    let services = Selectors::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
+    let slices = Selectors::new(Some(SLICES_LABELS), None);
     join4(
         Watch::<Services, _>::new(&connection, &server, &sink, &metrics, services).run(),
         Watch::<EndpointSlices, _>::new(&connection, &server, &sink, &metrics, slices).run(),
         Watch::<Nodes, _>::new(&connection, &server, &sink, &metrics, own).run(),
-        Watch::<ServiceCidrs, _>::new(&connection, &server, &sink, &metrics, Selection::default())
+        Watch::<ServiceCidrs, _>::new(&connection, &server, &sink, &metrics, Selectors::default())
             .run(),
     )
     .await;
@@ -85,12 +85,12 @@ pub(crate) async fn watch(
 
 /// The selectors of a kind.
 #[derive(Debug, Default)]
-struct Selection {
+struct Selectors {
     labels: Option<String>,
     fields: Option<String>,
 }
 
-impl Selection {
+impl Selectors {
     fn new(labels: Option<&str>, fields: Option<&str>) -> Self {
         Self { labels: labels.map(str::to_owned), fields: fields.map(str::to_owned) }
     }
@@ -118,7 +118,7 @@ struct Watch<'a, W, T> {
     metrics: &'a T,
     forwarder: EventForwarder<'a>,
     troubles: WatchFailures,
-    selection: Selection,
+    selection: Selectors,
     list_version: ListVersion,
     /// The backoff before a list after a failed watch. It is reset after two minutes without a
     /// failure, so that a server that fails after each list does not cause a list each second.
@@ -129,7 +129,7 @@ struct Watch<'a, W, T> {
 }
 
 /// What follows a list.
-struct Listed {
+struct WatchStart {
     /// The resource version from which to watch.
     version: String,
     /// The watch that began with the list.
@@ -139,10 +139,10 @@ struct Listed {
 impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     fn new(
         connection: &'a ApiConnection,
-        server: &Server,
+        server: &ApiServer,
         sink: &'a Sink,
         metrics: &'a T,
-        selection: Selection,
+        selection: Selectors,
     ) -> Self {
         Self {
             connection,
@@ -174,7 +174,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Lists all objects.
-    async fn list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
+    async fn list(&mut self) -> Result<Result<WatchStart, RequestError>, Ended> {
         if self.streaming_lists.are_used(Instant::now()) {
             match self.streamed_list().await? {
                 Err(error) if self.needs_pages(&error) => {}
@@ -185,7 +185,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Lists all objects by a watch that begins with them.
-    async fn streamed_list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
+    async fn streamed_list(&mut self) -> Result<Result<WatchStart, RequestError>, Ended> {
         let parameters = WatchParams { send_initial_events: true, ..self.selection.watch() };
         let version = self.list_version.of_stream();
         let connection = self.connection;
@@ -227,7 +227,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 StreamEvent::Bookmark { ends_list: false, .. } => {}
                 StreamEvent::Bookmark { version, ends_list: true } => {
                     self.list_ended(&version).await?;
-                    return Ok(Ok(Listed { version, stream: Some(stream) }));
+                    return Ok(Ok(WatchStart { version, stream: Some(stream) }));
                 }
                 StreamEvent::Failed(status) => return Ok(Err(RequestError::Refused(status))),
             }
@@ -245,7 +245,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Lists all objects in pages.
-    async fn paged_list(&mut self) -> Result<Result<Listed, RequestError>, Ended> {
+    async fn paged_list(&mut self) -> Result<Result<WatchStart, RequestError>, Ended> {
         let mut pages = ListPages::new(self.list_version.set(self.selection.list()));
         loop {
             let is_first = pages.is_first();
@@ -263,7 +263,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             }
             if let Some(version) = page.end {
                 self.list_ended(&version).await?;
-                return Ok(Ok(Listed { version, stream: None }));
+                return Ok(Ok(WatchStart { version, stream: None }));
             }
         }
     }
@@ -319,8 +319,8 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Watches what follows a list, repeatedly, until another list is needed.
-    async fn follow(&mut self, listed: Listed) -> Result<Duration, Ended> {
-        let Listed { mut version, mut stream } = listed;
+    async fn follow(&mut self, listed: WatchStart) -> Result<Duration, Ended> {
+        let WatchStart { mut version, mut stream } = listed;
         loop {
             match self.watch(&mut version, stream.take()).await? {
                 Ok(()) => {}

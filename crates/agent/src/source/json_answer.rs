@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::{
-    Bookmark, EventObject, ListHead, ListMetadata, Page, StreamEvent, WrongAnswer, checked_event,
-    checked_page, start,
+    Bookmark, EventObject, ListHead, ListMetadata, ListPage, StreamEvent, WrongAnswer,
+    checked_event, checked_page, start,
 };
 use super::object::{ApiObject, Watched};
 
@@ -51,7 +51,7 @@ struct RawListMetadata {
 ///
 /// # Errors
 /// It is not a list of this kind, or an item is not an object of the kind.
-pub(super) fn page<W: Watched>(body: &[u8]) -> Result<Page<W>, WrongAnswer> {
+pub(super) fn page<W: Watched>(body: &[u8]) -> Result<ListPage<W>, WrongAnswer> {
     let list: RawList = serde_json::from_slice(body).map_err(|e| not_json("list", e, body))?;
     let Items::Present(items) = list.items else { return Err(WrongAnswer::Missing("items")) };
     let metadata = list.metadata.map(|metadata| ListMetadata {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::source::object::{EndpointSlices, Services};
 
-    fn list(fields: &str) -> Result<Page<Services>, WrongAnswer> {
+    fn list(fields: &str) -> Result<ListPage<Services>, WrongAnswer> {
         page(format!("{{{fields}}}").as_bytes())
     }
 

@@ -23,7 +23,7 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     let runtime = runtime.map_err(Error::Runtime)?;
     runtime.block_on(async {
         let connection = connect(options).await?;
-        let mut listed = Listed { objects, problems: Vec::new() };
+        let mut listed = ListedObjects { objects, problems: Vec::new() };
         let services = match listed.objects.details {
             Some(_) => listed.services::<LabelledServices>(&connection).await,
             None => listed.services::<Services>(&connection).await,
@@ -54,7 +54,7 @@ fn cannot(resource: &'static str) -> impl FnOnce(request::RequestError) -> Error
     move |source| Error::List { resource, source: source.into() }
 }
 
-struct Listed<'a> {
+struct ListedObjects<'a> {
     objects: &'a mut Objects,
     problems: Vec<Problem>,
 }
@@ -62,7 +62,7 @@ struct Listed<'a> {
 /// The maximum number of attempts if the continue token expires (410 Gone).
 const ATTEMPTS: usize = 3;
 
-impl Listed<'_> {
+impl ListedObjects<'_> {
     async fn services<W: Watched>(
         &mut self,
         connection: &ApiConnection,

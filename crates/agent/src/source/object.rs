@@ -74,8 +74,8 @@ pub(crate) struct ApiObject<W> {
 
 impl<W: Watched> ApiObject<W> {
     pub(super) fn read(json: &RawValue) -> Self {
-        let head: Head = serde_json::from_str(json.get()).unwrap_or_default();
-        let Head { kind, api_version, metadata } = head;
+        let head: ObjectHead = serde_json::from_str(json.get()).unwrap_or_default();
+        let ObjectHead { kind, api_version, metadata } = head;
         let namespace = metadata.namespace.unwrap_or_default();
         Self {
             kind,
@@ -116,7 +116,7 @@ const JSON_FOR_PROTOBUF: usize = 3;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Head {
+struct ObjectHead {
     kind: String,
     api_version: String,
     metadata: HeadMetadata,

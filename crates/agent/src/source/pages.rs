@@ -2,7 +2,7 @@
 
 use kube::api::ListParams;
 
-use super::answer::{Page, WrongAnswer};
+use super::answer::{ListPage, WrongAnswer};
 use super::object::{ApiObject, Watched};
 
 /// The page size: large enough for few requests, small enough to be cheap in memory.
@@ -50,9 +50,9 @@ impl ListPages {
     /// The list does not end.
     pub(super) fn turn<W: Watched>(
         &mut self,
-        page: Page<W>,
+        page: ListPage<W>,
     ) -> Result<CheckedPage<W>, WrongAnswer> {
-        let Page { objects, version, next } = page;
+        let ListPage { objects, version, next } = page;
         self.objects += objects.len();
         self.empty = if objects.is_empty() { self.empty + 1 } else { 0 };
         if self.objects > MOST_OBJECTS {

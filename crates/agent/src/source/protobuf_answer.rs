@@ -6,7 +6,7 @@ use kube::core::response::{StatusCause, StatusDetails};
 use rulegen_model::protobuf::{self, ProtobufError, StatusFields, TypedBytes};
 
 use super::answer::{
-    Bookmark, EventObject, ListHead, ListMetadata, Page, StreamEvent, WrongAnswer, check_kind,
+    Bookmark, EventObject, ListHead, ListMetadata, ListPage, StreamEvent, WrongAnswer, check_kind,
     checked_event, checked_page,
 };
 use super::object::{ApiObject, Watched};
@@ -15,7 +15,7 @@ use super::object::{ApiObject, Watched};
 ///
 /// # Errors
 /// It is not a list of this kind, or an item is not an object of the kind.
-pub(super) fn page<W: Watched>(body: &Bytes) -> Result<Page<W>, WrongAnswer> {
+pub(super) fn page<W: Watched>(body: &Bytes) -> Result<ListPage<W>, WrongAnswer> {
     let expected = || format!("a {}List", W::KIND.name());
     let TypedBytes { api_version, kind, raw } = protobuf::typed(body).map_err(wrong(expected))?;
     // Another kind's bytes would be a list with invalid fields.

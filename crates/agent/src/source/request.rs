@@ -11,7 +11,7 @@ use kube::client::Body;
 use kube::core::Status;
 use tokio::time::timeout;
 
-use super::answer::{Page, WrongAnswer};
+use super::answer::{ListPage, WrongAnswer};
 use super::client::ApiConnection;
 use super::encoding::Encoding;
 use super::object::Watched;
@@ -48,7 +48,7 @@ pub(super) enum RequestError {
 pub(super) async fn list<W: Watched>(
     connection: &ApiConnection,
     parameters: &ListParams,
-) -> Result<Page<W>, RequestError> {
+) -> Result<ListPage<W>, RequestError> {
     let request = kube::core::Request::new(W::PATH).list(parameters);
     let mut request =
         request.map_err(|error| RequestError::Unreachable(kube::Error::BuildRequest(error)))?;

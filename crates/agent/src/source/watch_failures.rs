@@ -23,12 +23,12 @@ const REMINDER: Duration = Duration::from_secs(60);
 
 /// The server, shared by all watches, so that an unreachable server is logged once.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct ApiServer {
     address: String,
     away: Arc<Mutex<Reminder>>,
 }
 
-impl Server {
+impl ApiServer {
     pub(super) fn new(address: String) -> Self {
         Self { address, away: Arc::default() }
     }
@@ -68,13 +68,13 @@ fn is_away(error: &RequestError) -> bool {
 /// The failures of one watch, and its backoff, which is reset on success.
 pub(super) struct WatchFailures {
     kind: Kind,
-    server: Server,
+    server: ApiServer,
     reminder: Reminder,
     pauses: DefaultBackoff,
 }
 
 impl WatchFailures {
-    pub(super) fn new(kind: Kind, server: Server) -> Self {
+    pub(super) fn new(kind: Kind, server: ApiServer) -> Self {
         Self { kind, server, reminder: Reminder::default(), pauses: DefaultBackoff::default() }
     }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn troubles() -> WatchFailures {
-        WatchFailures::new(Kind::Service, Server::new("http://127.0.0.1:1/".to_owned()))
+        WatchFailures::new(Kind::Service, ApiServer::new("http://127.0.0.1:1/".to_owned()))
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
     /// Four watches fail together and are logged in one line.
     #[test]
     fn watch_outage_of_server_is_logged_once_for_all_kinds() {
-        let server = Server::new("http://127.0.0.1:1/".to_owned());
+        let server = ApiServer::new("http://127.0.0.1:1/".to_owned());
         let now = Instant::now();
         let said = Kind::ALL.map(|_| server.clone().away().fail(Class::Away, now));
         assert_eq!(said.iter().filter(|say| **say != LogDecision::Nothing).count(), 1);

@@ -30,7 +30,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
                       frame-ancestors 'none'";
 
 /// The pages.
-enum Route {
+enum PageRoute {
     Overview,
     Services,
     Service(ObjectKey),
@@ -38,14 +38,14 @@ enum Route {
     Drift,
 }
 
-impl Route {
+impl PageRoute {
     fn of(path: &str) -> Option<Self> {
         match path {
-            "/" => Some(Route::Overview),
-            "/services" => Some(Route::Services),
-            "/explain" => Some(Route::Explain),
-            "/drift" => Some(Route::Drift),
-            path => query::service(path).map(Route::Service),
+            "/" => Some(PageRoute::Overview),
+            "/services" => Some(PageRoute::Services),
+            "/explain" => Some(PageRoute::Explain),
+            "/drift" => Some(PageRoute::Drift),
+            path => query::service(path).map(PageRoute::Service),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Status {
             "/assets/status.js" => return asset("text/javascript; charset=utf-8", SCRIPT).into(),
             _ => {}
         }
-        let Some(route) = Route::of(request.path) else { return Response::not_found().into() };
+        let Some(route) = PageRoute::of(request.path) else { return Response::not_found().into() };
         let (status, query) = match Query::of(request) {
             Ok(query) => (self.clone(), query),
             Err(why) => return guarded(Response::text(StatusCode::BAD_REQUEST, why)).into(),
@@ -70,17 +70,17 @@ impl Status {
         Answer::Later(self.worker.render(move || status.page(&route, &query)))
     }
 
-    fn page(&self, route: &Route, query: &Query) -> Response {
+    fn page(&self, route: &PageRoute, query: &Query) -> Response {
         let now = SystemTime::now();
         match route {
-            Route::Overview => shown(&Overview::of(self, now), query, StatusCode::OK),
-            Route::Services => shown(&ServiceList::of(self, query), query, StatusCode::OK),
-            Route::Drift => shown(&DriftPage::of(self, now), query, StatusCode::OK),
-            Route::Explain => {
+            PageRoute::Overview => shown(&Overview::of(self, now), query, StatusCode::OK),
+            PageRoute::Services => shown(&ServiceList::of(self, query), query, StatusCode::OK),
+            PageRoute::Drift => shown(&DriftPage::of(self, now), query, StatusCode::OK),
+            PageRoute::Explain => {
                 let page = ExplainPage::of(self, query);
                 shown(&page, query, page.status())
             }
-            Route::Service(key) => match ServicePage::of(self, key, query.page) {
+            PageRoute::Service(key) => match ServicePage::of(self, key, query.page) {
                 Some(page) => shown(&page, query, StatusCode::OK),
                 None => shown(&NoService::of(self, key), query, StatusCode::NOT_FOUND),
             },

@@ -15,7 +15,7 @@ use crate::health::Health;
 use crate::http::tests::{ask, text_of};
 use crate::http::{Request, Response, Router};
 use crate::journal::SyncTrigger;
-use crate::left_out::LeftOut;
+use crate::left_out::LeftOutServices;
 use crate::rejected_objects::RejectedObjects;
 use crate::report::{ObjectChanges, Operations, Phase, SyncReport};
 use crate::shared::Shared;
@@ -35,7 +35,7 @@ fn of_store(about: &Arc<ProcessInfo>, store: ConfiguredStore) -> Status {
         known: ClusterState {
             store: Shared::new(store),
             rejected_objects: Shared::new(RejectedObjects::default()),
-            left_out: Shared::new(LeftOut::default()),
+            left_out: Shared::new(LeftOutServices::default()),
         },
         health: SharedHealth::new(health),
         journal: Journal::default(),

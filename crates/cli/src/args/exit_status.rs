@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 /// A command and the meaning of status 0, 1 and 2. Status 2 is also wrong usage.
-type Row = (&'static str, [&'static str; 3]);
+type CommandStatuses = (&'static str, [&'static str; 3]);
 
-const TABLE: [Row; 13] = [
+const TABLE: [CommandStatuses; 13] = [
     ("apply", ["applied, or no changes", "not confirmed, or failed", ""]),
     ("--dry-run", ["printed", "invalid input, or failed", ""]),
     ("diff", ["no changes", "changes found", "invalid input, or failed"]),

@@ -33,7 +33,7 @@ pub(crate) struct TraceArgs {
     /// Trace packets to this destination: a Service, optionally with a port by name or number; an
     /// address, optionally with a port (IPv6 in brackets) and protocol; or a network. May be repeated
     #[arg(long, value_name = "NAMESPACE/NAME[:PORT][/PROTO]|IP[:PORT[/PROTO]]|CIDR", value_parser = parse_to, required_unless_present = "from")]
-    pub(crate) to: Vec<To>,
+    pub(crate) to: Vec<TraceDestination>,
 
     /// Trace only packets from this address or network
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_address_or_network)]
@@ -74,15 +74,15 @@ pub(crate) enum TraceForm {
 
 /// A destination to trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum To {
+pub(crate) enum TraceDestination {
     Network(IpNet),
     Socket(SocketAddr, Option<Protocol>),
     Service(ServiceRef),
 }
 
-fn parse_to(text: &str) -> Result<To, String> {
+fn parse_to(text: &str) -> Result<TraceDestination, String> {
     if let Ok(network) = parse_address_or_network(text) {
-        return Ok(To::Network(network));
+        return Ok(TraceDestination::Network(network));
     }
     let (address, protocol) = match text.rsplit_once('/') {
         Some((address, protocol)) => (address, Some(protocol)),
@@ -93,9 +93,12 @@ fn parse_to(text: &str) -> Result<To, String> {
             Protocol::from_name(&name.to_lowercase())
                 .ok_or_else(|| format!("unsupported protocol {name:?} (expected tcp, udp or sctp)"))
         };
-        return Ok(To::Socket(SocketAddr::new(ip, port), protocol.map(known).transpose()?));
+        return Ok(TraceDestination::Socket(
+            SocketAddr::new(ip, port),
+            protocol.map(known).transpose()?,
+        ));
     }
-    text.parse().map(To::Service).map_err(|_| {
+    text.parse().map(TraceDestination::Service).map_err(|_| {
         "expected a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
          10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16)"
             .to_owned()
@@ -113,8 +116,9 @@ mod tests {
 
     #[test]
     fn trace_destination_is_network_socket_or_service() {
-        let socket = |text: &str, protocol| To::Socket(text.parse().unwrap(), protocol);
-        let network = |text: &str| To::Network(text.parse().unwrap());
+        let socket =
+            |text: &str, protocol| TraceDestination::Socket(text.parse().unwrap(), protocol);
+        let network = |text: &str| TraceDestination::Network(text.parse().unwrap());
         for (text, to) in [
             ("10.96.0.1", network("10.96.0.1/32")),
             ("fd00::1", network("fd00::1/128")),
@@ -127,7 +131,7 @@ mod tests {
             assert_eq!(parse_to(text), Ok(to), "{text}");
         }
         for (text, port) in [("default/web", None), ("default/web:http", Some("http"))] {
-            let Ok(To::Service(service)) = parse_to(text) else { panic!("{text}") };
+            let Ok(TraceDestination::Service(service)) = parse_to(text) else { panic!("{text}") };
             assert_eq!((service.to_string().as_str(), service.port.as_deref()), (text, port));
         }
         for text in ["", "web", "10.96.0.1:443/icmp", "a/b/c", "Default/web", "10.96.0.1:x"] {

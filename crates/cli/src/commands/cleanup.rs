@@ -37,7 +37,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     report(args, &done)
 }
 
-fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
+fn report(args: &CleanupArgs, report: &CleanupReport) -> Result<ExitCode> {
     match args.output {
         None => report.print_text(),
         Some(CleanupForm::Json) => {
@@ -51,10 +51,10 @@ fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
 /// The removed objects; in a dry run, the objects to remove. The field names are stable across versions.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct CleanupReport {
     dry_run: bool,
     nftables: Vec<TableReport>,
-    iptables: Vec<IptablesReport>,
+    iptables: Vec<IptablesCleanup>,
     /// Whether any part could not be read or removed.
     failed: bool,
 }
@@ -68,7 +68,7 @@ struct TableReport {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct IptablesReport {
+struct IptablesCleanup {
     family: &'static str,
     variant: String,
     /// Whether there was nothing to remove.
@@ -88,8 +88,9 @@ struct KeptChain {
 
 /// Cleans both variants and families, and continues after errors. Includes disabled families, because
 /// they may have been enabled when the rules were written.
-fn clean_up(args: &CleanupArgs, dry_run: bool) -> Report {
-    let mut report = Report { dry_run, nftables: Vec::new(), iptables: Vec::new(), failed: false };
+fn clean_up(args: &CleanupArgs, dry_run: bool) -> CleanupReport {
+    let mut report =
+        CleanupReport { dry_run, nftables: Vec::new(), iptables: Vec::new(), failed: false };
     let mut names = vec![args.nftables_table.clone()];
     if !args.keep_kube_proxy {
         names.push(Name::from(KUBE_PROXY_TABLE));
@@ -120,9 +121,9 @@ fn clean_up(args: &CleanupArgs, dry_run: bool) -> Report {
     report
 }
 
-fn of_iptables(family: IpFamily, variant: Variant, cleaned: Cleaned) -> IptablesReport {
+fn of_iptables(family: IpFamily, variant: Variant, cleaned: Cleaned) -> IptablesCleanup {
     let kept = cleaned.kept.into_iter();
-    IptablesReport {
+    IptablesCleanup {
         family: family.api_name(),
         variant: variant.to_string(),
         is_clean: cleaned.was_clean,
@@ -131,7 +132,7 @@ fn of_iptables(family: IpFamily, variant: Variant, cleaned: Cleaned) -> Iptables
     }
 }
 
-impl Report {
+impl CleanupReport {
     fn succeeded<T>(&mut self, result: Result<T>) -> Option<T> {
         self.failed |= result.is_err();
         result.map_err(|error| print_error(&error)).ok()

@@ -17,16 +17,16 @@ const OVERHEAD: usize = 64;
 
 /// The queue. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct LogQueue(Arc<Shared>);
+pub(crate) struct LogQueue(Arc<QueueShared>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct QueueShared {
+    state: Mutex<QueuedLines>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueuedLines {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     is_writing: bool,
@@ -102,7 +102,7 @@ impl LogQueue {
         self.0.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueuedLines> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -91,14 +91,14 @@ fn flow(protocol: Protocol, destination: &str, reply_source: &str) -> Flow {
 
 /// The inputs of a [`StaleFlowFilter`], on a node where node ports are open at all local addresses
 /// except loopback.
-struct Bench {
+struct FilterFixture {
     ports: Vec<ServicePort>,
     past: History,
     node_ports_at: NodePortsAt,
     resets_removed_tcp: bool,
 }
 
-impl Bench {
+impl FilterFixture {
     fn of(ports: Vec<ServicePort>) -> Self {
         Self {
             ports,
@@ -136,7 +136,7 @@ const DATAGRAMS: [(Protocol, Protocol); 2] =
 #[test]
 fn conntrack_flow_is_kept_for_ready_or_serving_terminating_endpoint_only() {
     for (of, protocol) in DATAGRAMS {
-        let bench = Bench::of(vec![service(of, endpoints())]);
+        let bench = FilterFixture::of(vec![service(of, endpoints())]);
         for frontend in FRONTENDS {
             bench.assert(
                 protocol,
@@ -158,14 +158,15 @@ fn conntrack_flow_is_kept_for_ready_or_serving_terminating_endpoint_only() {
 
 #[test]
 fn conntrack_flow_to_ready_endpoint_is_kept_even_if_not_serving() {
-    let bench = Bench::of(vec![service(Protocol::Udp, vec![endpoint(READY, true, false, false)])]);
+    let bench =
+        FilterFixture::of(vec![service(Protocol::Udp, vec![endpoint(READY, true, false, false)])]);
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false)]);
 }
 
 #[test]
 fn conntrack_flow_to_host_network_endpoint_at_node_port_is_kept() {
     let host = endpoint(NODE_PORT, true, true, false);
-    let bench = Bench::of(vec![service(Protocol::Udp, vec![host])]);
+    let bench = FilterFixture::of(vec![service(Protocol::Udp, vec![host])]);
     bench.assert(Protocol::Udp, &[(NODE_PORT, NODE_PORT, false), (CLUSTER_IP, NODE_PORT, false)]);
 }
 
@@ -173,7 +174,7 @@ fn conntrack_flow_to_host_network_endpoint_at_node_port_is_kept() {
 fn conntrack_service_without_endpoints_makes_only_translated_flows_stale() {
     for (of, protocol) in DATAGRAMS {
         for left in [Vec::new(), vec![endpoint(FINISHED, false, false, true)]] {
-            let bench = Bench::of(vec![service(of, left)]);
+            let bench = FilterFixture::of(vec![service(of, left)]);
             for frontend in FRONTENDS {
                 bench.assert(protocol, &[(frontend, REMOVED, true), (frontend, frontend, false)]);
             }
@@ -183,7 +184,7 @@ fn conntrack_service_without_endpoints_makes_only_translated_flows_stale() {
 
 #[test]
 fn conntrack_flows_of_other_addresses_and_ports_are_kept() {
-    let bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
+    let bench = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]);
     bench.assert(
         Protocol::Udp,
         &[
@@ -205,7 +206,7 @@ fn conntrack_flows_of_other_addresses_and_ports_are_kept() {
 #[test]
 fn conntrack_node_port_flows_are_judged_only_where_node_ports_are_open() {
     let stale = |node_ports_at: NodePortsAt| {
-        let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
+        let mut bench = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]);
         bench.node_ports_at = node_ports_at;
         let judge = bench.judge();
         [NODE_PORT, OTHER_NODE_PORT, LOOPBACK_NODE_PORT, "127.0.0.2:30053", FOREIGN_HOST].map(
@@ -231,7 +232,7 @@ fn conntrack_node_port_flows_are_judged_only_where_node_ports_are_open() {
 #[test]
 fn conntrack_translated_flows_of_removed_frontend_are_stale() {
     for (of, protocol) in DATAGRAMS {
-        let mut bench = Bench::of(Vec::new());
+        let mut bench = FilterFixture::of(Vec::new());
         bench.past = History::Vanished(frontends(&service(of, Vec::new())).collect());
         for frontend in FRONTENDS {
             bench.assert(protocol, &[(frontend, READY, true), (frontend, frontend, false)]);
@@ -249,7 +250,7 @@ fn conntrack_translated_flows_of_removed_frontend_are_stale() {
 
 #[test]
 fn conntrack_flows_of_removed_load_balancer_ip_are_stale_others_kept() {
-    let mut bench = Bench::of(vec![ServicePort {
+    let mut bench = FilterFixture::of(vec![ServicePort {
         load_balancer_ips: Vec::new(),
         ..service(Protocol::Udp, endpoints())
     }]);
@@ -262,13 +263,13 @@ fn conntrack_flows_of_removed_load_balancer_ip_are_stale_others_kept() {
 fn conntrack_recreated_frontend_is_judged_by_its_current_endpoints() {
     let again = service(Protocol::Udp, endpoints());
     let past = History::Vanished(frontends(&again).collect());
-    let bench = Bench { past, ..Bench::of(vec![again]) };
+    let bench = FilterFixture { past, ..FilterFixture::of(vec![again]) };
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false), (CLUSTER_IP, REMOVED, true)]);
 }
 
 #[test]
 fn conntrack_after_restart_cluster_ips_without_service_count_as_removed() {
-    let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
+    let mut bench = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]);
     bench.past = History::Unknown;
     for protocol in [Protocol::Udp, Protocol::Sctp] {
         bench.assert(
@@ -303,7 +304,7 @@ fn tcp_reset_is_opt_in_and_only_for_removed_endpoints() {
             ]
         })
     };
-    let mut bench = Bench::of(vec![service(Protocol::Tcp, endpoints())]);
+    let mut bench = FilterFixture::of(vec![service(Protocol::Tcp, endpoints())]);
     bench.assert(Protocol::Tcp, cases(false).as_flattened());
     bench.resets_removed_tcp = true;
     bench.assert(Protocol::Tcp, cases(true).as_flattened());
@@ -325,7 +326,7 @@ fn conntrack_services_sharing_an_external_ip_keep_flows_of_both() {
     let mut second = service(Protocol::Udp, vec![endpoint(UNREADY, true, true, false)]);
     second.cluster_ip = at("10.96.0.11:0").ip();
     for ports in [vec![first.clone(), second.clone()], vec![second, first]] {
-        Bench::of(ports).assert(
+        FilterFixture::of(ports).assert(
             Protocol::Udp,
             &[
                 (EXTERNAL_IP, READY, false),
@@ -339,7 +340,7 @@ fn conntrack_services_sharing_an_external_ip_keep_flows_of_both() {
 
 #[test]
 fn conntrack_flow_in_another_zone_is_stale_only_if_translated() {
-    let judge = Bench::of(vec![service(Protocol::Udp, endpoints())]).judge();
+    let judge = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]).judge();
     let in_zone = |reply_source| Flow { zone: 7, ..flow(Protocol::Udp, CLUSTER_IP, reply_source) };
     assert!(judge.is_stale(&in_zone(REMOVED)));
     assert!(!judge.is_stale(&in_zone(READY)));
@@ -351,7 +352,9 @@ fn conntrack_dumps_only_protocols_that_may_have_stale_flows() {
     use Protocol::{Sctp, Tcp, Udp};
     let of = |of| service(of, Vec::new());
     let protocols = |ports: Vec<ServicePort>, past: &History, resets_removed_tcp| {
-        Bench { past: past.clone(), resets_removed_tcp, ..Bench::of(ports) }.judge().protocols()
+        FilterFixture { past: past.clone(), resets_removed_tcp, ..FilterFixture::of(ports) }
+            .judge()
+            .protocols()
     };
     let nothing = History::Vanished(HashSet::new());
     let vanished = |protocol| History::Vanished(frontends(&of(protocol)).collect());

@@ -104,12 +104,12 @@ impl Part {
     }
 }
 
-type Elements = BTreeMap<Key, Element>;
+type SortedElements = BTreeMap<Key, Element>;
 
 /// The elements of each set, ordered. They are added nearly in order, which makes this cheap.
 fn take_sorted(
     parts: &mut Vec<(&'static str, Vec<(Key, Element)>)>,
-) -> BTreeMap<&'static str, Elements> {
+) -> BTreeMap<&'static str, SortedElements> {
     let mut lists: BTreeMap<&'static str, Vec<(Key, Element)>> = BTreeMap::new();
     for (set, elements) in parts.drain(..) {
         let list = lists.entry(set).or_default();
@@ -123,7 +123,7 @@ fn take_sorted(
 }
 
 /// Omits an element that is removed and added unchanged.
-fn drop_equal(before: &mut Elements, after: &mut Elements) {
+fn drop_equal(before: &mut SortedElements, after: &mut SortedElements) {
     let is_equal = |(key, old): &(&Key, &Element)| after.get(key) == Some(old);
     let equal: Vec<Key> = before.iter().filter(is_equal).map(|(key, _)| key.clone()).collect();
     for key in equal {

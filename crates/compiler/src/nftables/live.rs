@@ -98,7 +98,7 @@ impl Patch {
 
 /// The contribution of a service port, before and after a change.
 #[derive(Default)]
-struct Change {
+struct ContributionChange {
     before: Indexed,
     after: Indexed,
 }
@@ -164,10 +164,12 @@ impl LiveTable {
             .into_iter()
             .map(|ServiceUpdate { name, before, after }| ((name, renderer.render(before)), after))
             .unzip();
-        let changes: BTreeMap<ServicePortName, Change> = names_before
+        let changes: BTreeMap<ServicePortName, ContributionChange> = names_before
             .into_iter()
             .zip(afters)
-            .map(|((name, before), after)| (name, Change { before, after: renderer.render(after) }))
+            .map(|((name, before), after)| {
+                (name, ContributionChange { before, after: renderer.render(after) })
+            })
             .collect();
         let mut edit = TableEdit::default();
         let touched = touched_claims(&changes, &mut self.claims);
@@ -189,7 +191,7 @@ impl LiveTable {
 
     fn count_elements(
         &mut self,
-        changes: &BTreeMap<ServicePortName, Change>,
+        changes: &BTreeMap<ServicePortName, ContributionChange>,
         edit: &mut TableEdit,
     ) {
         let mut counts: HashMap<&SetKey, isize> = HashMap::new();
@@ -210,7 +212,11 @@ impl LiveTable {
         }
     }
 
-    fn count_chains(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut TableEdit) {
+    fn count_chains(
+        &mut self,
+        changes: &BTreeMap<ServicePortName, ContributionChange>,
+        edit: &mut TableEdit,
+    ) {
         let mut counts: BTreeMap<Name, (isize, &SharedChain)> = BTreeMap::new();
         for change in changes.values() {
             for (side, by) in [(&change.before, -1), (&change.after, 1)] {
@@ -299,21 +305,22 @@ impl<'a> CountingRenderer<'a> {
 }
 
 /// The owners of a key before and after a change.
-struct Owners {
+struct KeyOwners {
     before: Option<ServicePortName>,
     after: Option<ServicePortName>,
 }
 
-impl Owners {
+impl KeyOwners {
     /// Replaces the elements of the old owner by those of the new owner.
     fn replace(
         &self,
         key: &SetKey,
-        changes: &BTreeMap<ServicePortName, Change>,
+        changes: &BTreeMap<ServicePortName, ContributionChange>,
         others: &HashMap<ServicePortName, Indexed>,
         edit: &mut TableEdit,
     ) {
-        let elements = |owner: Option<&ServicePortName>, side: fn(&Change) -> &Indexed| {
+        let elements = |owner: Option<&ServicePortName>,
+                        side: fn(&ContributionChange) -> &Indexed| {
             let of = |owner| changes.get(owner).map(side).or_else(|| others.get(owner));
             let claim = owner.and_then(of).and_then(|indexed| indexed.claim(key));
             claim.map(|claim| claim.elements.as_slice()).unwrap_or_default()
@@ -326,8 +333,8 @@ impl Owners {
 
 /// Contributions of service ports that do not change themselves, but get or lose a key.
 fn owners_among_others(
-    touched: &BTreeMap<SetKey, Owners>,
-    changes: &BTreeMap<ServicePortName, Change>,
+    touched: &BTreeMap<SetKey, KeyOwners>,
+    changes: &BTreeMap<ServicePortName, ContributionChange>,
     mut render: impl FnMut(&ServicePortName) -> Indexed,
 ) -> HashMap<ServicePortName, Indexed> {
     let mut others: HashMap<ServicePortName, Indexed> = HashMap::new();
@@ -342,10 +349,10 @@ fn owners_among_others(
 
 /// The keys whose owner or elements may change, and the new claims.
 fn touched_claims(
-    changes: &BTreeMap<ServicePortName, Change>,
+    changes: &BTreeMap<ServicePortName, ContributionChange>,
     claims: &mut Claims,
-) -> BTreeMap<SetKey, Owners> {
-    let mut touched: BTreeMap<SetKey, Owners> = BTreeMap::new();
+) -> BTreeMap<SetKey, KeyOwners> {
+    let mut touched: BTreeMap<SetKey, KeyOwners> = BTreeMap::new();
     let mut moves: Vec<(SetKey, &ServicePortName, bool)> = Vec::new();
     for (name, change) in changes {
         for (before, after) in paired(&change.before, &change.after) {
@@ -358,7 +365,7 @@ fn touched_claims(
                 moves.push((key.clone(), name, after.is_some()));
             }
             let before = claims.owner(&key).cloned();
-            touched.entry(key).or_insert(Owners { before, after: None });
+            touched.entry(key).or_insert(KeyOwners { before, after: None });
         }
     }
     for (key, name, comes) in moves {

@@ -74,8 +74,8 @@ fn conflicts_of_family(
     config: &ProxyConfig,
     family: IpFamily,
 ) -> Vec<FrontendConflict> {
-    type Claims<'a> = BTreeMap<ServicePortName, (FrontendKind, &'a ServicePort)>;
-    let mut claims: BTreeMap<Frontend, Claims<'_>> = BTreeMap::new();
+    type ClaimsOfFrontend<'a> = BTreeMap<ServicePortName, (FrontendKind, &'a ServicePort)>;
+    let mut claims: BTreeMap<Frontend, ClaimsOfFrontend<'_>> = BTreeMap::new();
     for port in snapshot.service_ports(family) {
         for (frontend, kind, name) in claims_of(port) {
             // An address may be an external and a load-balancer IP of one Service.
@@ -83,7 +83,7 @@ fn conflicts_of_family(
         }
     }
     let contested = claims.into_iter().filter(|(_, contenders)| contenders.len() > 1);
-    let conflict = |(frontend, contenders): (Frontend, Claims<'_>)| {
+    let conflict = |(frontend, contenders): (Frontend, ClaimsOfFrontend<'_>)| {
         let contender = |(port, (kind, of)): (ServicePortName, (FrontendKind, &ServicePort))| {
             let forwards = plan_service(of, &snapshot.node, config, family).forwards(kind);
             Contender { port, kind, forwards }

@@ -12,11 +12,11 @@ use rulegen_ruleset::nftables::{
     Key, Name, Operation, Set, Table, TablePart, Transaction, Verdict, linearize,
 };
 
-type Tables = BTreeMap<(IpFamily, Name), Actual>;
+type KernelTables = BTreeMap<(IpFamily, Name), Actual>;
 
 #[derive(Debug, Default)]
 pub(crate) struct FakeKernel {
-    pub(crate) tables: Tables,
+    pub(crate) tables: KernelTables,
     pub(crate) generation: u32,
     /// Whether a chain stays in use until the end of the transaction that deletes the last element
     /// with a jump to it, as before Linux 6.2.
@@ -154,7 +154,7 @@ fn service(element: &Element) -> Option<String> {
     Some(comment.split(':').next().unwrap_or_default().to_owned())
 }
 
-pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
+pub(crate) fn services(tables: &KernelTables) -> BTreeSet<String> {
     let sets = tables.values().flat_map(|actual| actual.sets.values()).flatten();
     sets.flat_map(|set| set.elements.values()).filter_map(service).collect()
 }
@@ -235,7 +235,7 @@ impl FakeKernel {
 
     fn operation(
         &mut self,
-        tables: &mut Tables,
+        tables: &mut KernelTables,
         transaction: &Transaction<'_>,
         operation: &Operation<'_>,
     ) -> Result<(), RefusalReason> {

@@ -203,7 +203,7 @@ fn in_form(object: &Value, form: u8) -> String {
 
 /// A foreign rule.
 #[derive(Debug, Clone)]
-struct ForeignRule {
+struct ForeignRuleCase {
     table: Table,
     chain: String,
     text: String,
@@ -211,7 +211,7 @@ struct ForeignRule {
     first: bool,
 }
 
-fn foreign_rules() -> impl Strategy<Value = Vec<ForeignRule>> {
+fn foreign_rules() -> impl Strategy<Value = Vec<ForeignRuleCase>> {
     let chains = prop::sample::select(vec![
         (Table::Filter, "INPUT"),
         (Table::Filter, "FORWARD"),
@@ -227,7 +227,7 @@ fn foreign_rules() -> impl Strategy<Value = Vec<ForeignRule>> {
         |((table, chain), target, port, first)| {
             let jump = target.map(|target| format!(" -j {target}")).unwrap_or_default();
             let text = format!("-p tcp -m multiport --dports {port}{jump}");
-            ForeignRule {
+            ForeignRuleCase {
                 table,
                 chain: chain.to_owned(),
                 text,
@@ -239,7 +239,7 @@ fn foreign_rules() -> impl Strategy<Value = Vec<ForeignRule>> {
     vec(foreign_rule, 0..8)
 }
 
-impl ForeignRule {
+impl ForeignRuleCase {
     fn join(&self, ruleset: &mut Ruleset) {
         let chains = ruleset
             .tables

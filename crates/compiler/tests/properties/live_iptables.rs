@@ -43,11 +43,11 @@ fn needless(transaction: &Transaction<'_>, actual: &Ruleset) -> Vec<String> {
     needless
 }
 
-type Step = Vec<(ServicePortName, Option<ServicePlan>)>;
+type UpdateStep = Vec<(ServicePortName, Option<ServicePlan>)>;
 
 /// The updates from one plan to another, in one step or in many.
-fn steps(before: &Plan, after: &Plan, at_once: bool) -> Vec<Step> {
-    let changes: Step =
+fn steps(before: &Plan, after: &Plan, at_once: bool) -> Vec<UpdateStep> {
+    let changes: UpdateStep =
         changes(before, after).into_iter().map(|update| (update.name, update.after)).collect();
     match at_once {
         true => vec![changes],

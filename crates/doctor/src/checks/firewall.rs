@@ -65,7 +65,7 @@ fn pod_networks(node: &NodeFacts) -> Vec<IpNet> {
 }
 
 /// A base chain that packets of Services pass.
-struct Firewall {
+struct FirewallChain {
     /// `the nftables chain inet firewalld filter_FORWARD`, `the chain FORWARD of iptables-nft`
     name: String,
     /// Families of the packets that it sees.
@@ -75,7 +75,7 @@ struct Firewall {
     remedy: String,
 }
 
-impl Firewall {
+impl FirewallChain {
     /// Whether what Services forward passes the chain. Chains at output see packets of this node.
     fn is_passed(base: &FirewallBaseChain) -> bool {
         let is_passed = matches!(
@@ -90,7 +90,7 @@ impl Firewall {
     }
 }
 
-fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<Firewall>> {
+fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<FirewallChain>> {
     let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
     // The tables of iptables-nft are judged by their rules as iptables lists them.
     let is_of_iptables = |family: TableFamily, table: &str| {
@@ -106,13 +106,17 @@ fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<Fire
     };
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
     let chains = kernel.firewall_chains(is_wanted)?.into_iter();
-    let chains = chains.filter(|(_, base)| Firewall::is_passed(base));
+    let chains = chains.filter(|(_, base)| FirewallChain::is_passed(base));
     Ok(chains.map(|(family, base)| of_base_chain(family, base, node.families())).collect())
 }
 
-fn of_base_chain(family: TableFamily, base: FirewallBaseChain, families: &[IpFamily]) -> Firewall {
+fn of_base_chain(
+    family: TableFamily,
+    base: FirewallBaseChain,
+    families: &[IpFamily],
+) -> FirewallChain {
     let place = format!("{} {}", base.table, base.chain);
-    Firewall {
+    FirewallChain {
         name: format!("the nftables chain {place}"),
         families: match family.of_packets() {
             Some(family) => vec![family],
@@ -123,16 +127,16 @@ fn of_base_chain(family: TableFamily, base: FirewallBaseChain, families: &[IpFam
     }
 }
 
-fn firewalls_of(held: &ActualIptables) -> Vec<Firewall> {
+fn firewalls_of(held: &ActualIptables) -> Vec<FirewallChain> {
     let is_judged = |table: Table| {
         table != Table::Nat && (held.variant == Variant::Legacy || held.is_of_iptables_nft(table))
     };
     let bases = of_iptables(&held.ruleset, "", is_judged).into_iter();
-    let bases = bases.filter(Firewall::is_passed);
+    let bases = bases.filter(FirewallChain::is_passed);
     bases.map(|base| of_iptables_chain(held, base)).collect()
 }
 
-fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> Firewall {
+fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> FirewallChain {
     let (program, chain) = (held.words(), base.chain.clone());
     let table = base.table.split(' ').nth(1).unwrap_or_default();
     let (name, flag) = match table {
@@ -143,7 +147,7 @@ fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> Fire
     if table == "filter" {
         leave_out_services(&mut base);
     }
-    Firewall { name, families: vec![held.family], base, remedy }
+    FirewallChain { name, families: vec![held.family], base, remedy }
 }
 
 /// Replaces the rules of Services' own chains, and of kubelet's: they refuse what they are meant to
@@ -231,8 +235,8 @@ fn refused(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) ->
     }
 }
 
-fn check(firewall: &Firewall, known: &KnownAddresses, budget: &Budget) -> Option<Finding> {
-    let Firewall { name, families, base, remedy } = firewall;
+fn check(firewall: &FirewallChain, known: &KnownAddresses, budget: &Budget) -> Option<Finding> {
+    let FirewallChain { name, families, base, remedy } = firewall;
     let of_family = |family: &IpFamily| {
         let packets = packets(base, *family, known).into_iter();
         let results: Vec<Refused> = packets.map(|packet| refused(base, &packet, budget)).collect();

@@ -9,25 +9,25 @@ use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
-    let facts = |held: &ActualIptables| Facts {
+    let facts = |held: &ActualIptables| VariantFacts {
         variant: held.variant,
         holds_services: held.holds_services(),
         is_kubelets: held.is_kubelets(),
     };
-    let facts: Vec<Facts> = node.iptables()?.iter().map(facts).collect();
+    let facts: Vec<VariantFacts> = node.iptables()?.iter().map(facts).collect();
     node.found_in_iptables(check(&facts))
 }
 
 /// Facts of one variant and IP family.
 #[derive(Clone, Copy)]
-struct Facts {
+struct VariantFacts {
     variant: Variant,
     holds_services: bool,
     is_kubelets: bool,
 }
 
-fn check(facts: &[Facts]) -> Vec<Finding> {
-    let those = |of: fn(&Facts) -> bool| -> Vec<Variant> {
+fn check(facts: &[VariantFacts]) -> Vec<Finding> {
+    let those = |of: fn(&VariantFacts) -> bool| -> Vec<Variant> {
         let is_one = |variant: &Variant| facts.iter().any(|f| f.variant == *variant && of(f));
         Variant::ALL.into_iter().filter(is_one).collect()
     };
@@ -61,15 +61,16 @@ mod tests {
 
     #[test]
     fn doctor_services_in_both_iptables_variants_are_an_error() {
-        let nft = Facts { variant: Variant::Nft, holds_services: true, is_kubelets: false };
-        let legacy = Facts { variant: Variant::Legacy, ..nft };
-        let worst = |facts: &[Facts]| check(facts).iter().map(|finding| finding.severity).max();
+        let nft = VariantFacts { variant: Variant::Nft, holds_services: true, is_kubelets: false };
+        let legacy = VariantFacts { variant: Variant::Legacy, ..nft };
+        let worst =
+            |facts: &[VariantFacts]| check(facts).iter().map(|finding| finding.severity).max();
         assert_eq!(worst(&[nft, nft]), None);
-        assert_eq!(worst(&[nft, Facts { holds_services: false, ..legacy }]), None);
+        assert_eq!(worst(&[nft, VariantFacts { holds_services: false, ..legacy }]), None);
         assert_eq!(worst(&[nft, legacy]), Some(FindingSeverity::Error));
-        let kubelet = Facts { holds_services: false, is_kubelets: true, ..legacy };
+        let kubelet = VariantFacts { holds_services: false, is_kubelets: true, ..legacy };
         assert_eq!(worst(&[nft, kubelet]), Some(FindingSeverity::Warning));
-        assert_eq!(worst(&[Facts { is_kubelets: true, ..nft }]), None);
+        assert_eq!(worst(&[VariantFacts { is_kubelets: true, ..nft }]), None);
         assert_eq!(worst(&[kubelet]), None);
     }
 }

@@ -20,16 +20,16 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let is_ours = node.table().as_str() == KUBE_PROXY_TABLE;
     let of_kube_proxy = node.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
     let tables = of_kube_proxy.filter(|_| !is_ours).map(|(family, _)| *family).collect();
-    Ok(CheckResult::Found(check(&Facts { processes: processes.collect(), tables })))
+    Ok(CheckResult::Found(check(&KubeProxyFacts { processes: processes.collect(), tables })))
 }
 
-struct Facts {
+struct KubeProxyFacts {
     processes: Vec<(Process, NetworkNamespace)>,
     /// The IP families in which kube-proxy has a table.
     tables: Vec<IpFamily>,
 }
 
-fn check(facts: &Facts) -> Vec<Finding> {
+fn check(facts: &KubeProxyFacts) -> Vec<Finding> {
     let process = |(process, namespace): &(Process, NetworkNamespace)| match namespace {
         NetworkNamespace::Other => None,
         NetworkNamespace::Ours => Some(Finding::error(
@@ -71,7 +71,8 @@ mod tests {
         use NetworkNamespace::{Other, Ours, Unknown};
         let severities = |namespace, tables: &[IpFamily]| {
             let process = Process { pid: 7, name: "kube-proxy".to_owned() };
-            let facts = Facts { processes: vec![(process, namespace)], tables: tables.to_vec() };
+            let facts =
+                KubeProxyFacts { processes: vec![(process, namespace)], tables: tables.to_vec() };
             check(&facts).iter().map(|finding| finding.severity).collect::<Vec<_>>()
         };
         assert_eq!(severities(Other, &[]), []);

@@ -22,7 +22,7 @@ const LONGEST: u64 = 16 << 20;
 /// What the agent's status page says as JSON.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct AgentStatus {
     left_out: Vec<LeftOut>,
     left_out_services: usize,
 }
@@ -76,7 +76,7 @@ fn ask(address: SocketAddr) -> io::Result<String> {
 /// None if that is not the status of an agent.
 fn check(answer: &str, address: SocketAddr) -> Option<Vec<Finding>> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
-    let status: Status = serde_json::from_str(body).ok()?;
+    let status: AgentStatus = serde_json::from_str(body).ok()?;
     let finding = |LeftOut { service, message }: &LeftOut| {
         Finding::error(
             FindingCode::ServiceLeftOut,

@@ -23,7 +23,7 @@ pub(crate) fn is_wrong(node: &NodeFacts, cluster: &Cluster) -> FactResult<bool> 
     Ok(matches!(outcome, CheckResult::Found(findings) if !findings.is_empty()))
 }
 
-struct Facts {
+struct NodeNameFacts {
     /// The name in use, in lower case.
     name: String,
     /// The Nodes with their addresses.
@@ -35,7 +35,7 @@ struct Facts {
     host_addresses: Vec<IpAddr>,
 }
 
-fn facts(node: &NodeFacts, cluster: &Cluster) -> FactResult<Facts> {
+fn facts(node: &NodeFacts, cluster: &Cluster) -> FactResult<NodeNameFacts> {
     let nodes = cluster.objects.nodes.iter().map(|node| {
         let addresses = node.object.status.addresses.iter();
         let addresses = addresses.filter_map(|entry| parse_address(&entry.address));
@@ -43,7 +43,7 @@ fn facts(node: &NodeFacts, cluster: &Cluster) -> FactResult<Facts> {
         (node.object.metadata.name.clone(), addresses)
     });
     let endpoints = cluster.objects.slices.iter().flat_map(|slice| &slice.object.endpoints);
-    Ok(Facts {
+    Ok(NodeNameFacts {
         name: cluster.snapshot.node.name.clone(),
         nodes: nodes.collect(),
         is_from_api_server: node.is_from_api_server(),
@@ -52,8 +52,8 @@ fn facts(node: &NodeFacts, cluster: &Cluster) -> FactResult<Facts> {
     })
 }
 
-fn check(facts: &Facts) -> CheckResult {
-    let Facts { name, nodes, is_from_api_server, of_endpoints, host_addresses } = facts;
+fn check(facts: &NodeNameFacts) -> CheckResult {
+    let NodeNameFacts { name, nodes, is_from_api_server, of_endpoints, host_addresses } = facts;
     if nodes.iter().any(|(node, _)| node == name) || of_endpoints.contains(name) {
         return CheckResult::Found(Vec::new());
     }
@@ -96,7 +96,7 @@ mod tests {
 
     fn outcome(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> CheckResult {
         let node = |(name, ip): &(&str, [u8; 4])| ((*name).to_owned(), vec![IpAddr::from(*ip)]);
-        check(&Facts {
+        check(&NodeNameFacts {
             name: "ip-192-0-2-10".to_owned(),
             nodes: nodes.iter().map(node).collect(),
             is_from_api_server: live,

@@ -28,7 +28,7 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
         }
         let host_addresses = host::addresses()?;
         let families = node.families().iter();
-        let facts: Vec<Facts> = families
+        let facts: Vec<PodNetworkFacts> = families
             .map(|family| facts(&cluster.snapshot, config, *family, &host_addresses))
             .collect();
         Ok(outcome(&facts))
@@ -36,7 +36,7 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
 }
 
 /// The facts of one IP family.
-struct Facts {
+struct PodNetworkFacts {
     family: IpFamily,
     /// The field that has the network.
     field: &'static str,
@@ -56,7 +56,7 @@ fn facts(
     config: &ProxyConfig,
     family: IpFamily,
     host_addresses: &[IpAddr],
-) -> Facts {
+) -> PodNetworkFacts {
     let pod_cidr = snapshot.node.addresses(family).pod_cidr;
     let (field, network) = match config.detect_local_mode {
         DetectLocalMode::NodeCidr => ("spec.podCIDRs of the Node", pod_cidr),
@@ -71,7 +71,7 @@ fn facts(
     let has_local_policy = |port: &&ServicePort| {
         port.external_policy == TrafficPolicy::Local && port.externally_accessible()
     };
-    Facts {
+    PodNetworkFacts {
         family,
         field,
         network,
@@ -82,7 +82,7 @@ fn facts(
 }
 
 /// Not checked if there is nothing to compare in any family.
-fn outcome(facts: &[Facts]) -> CheckResult {
+fn outcome(facts: &[PodNetworkFacts]) -> CheckResult {
     let findings: Vec<Finding> = facts.iter().filter_map(check).collect();
     let Some(first) = facts.first().filter(|_| findings.is_empty()) else {
         return CheckResult::Found(findings);
@@ -90,7 +90,7 @@ fn outcome(facts: &[Facts]) -> CheckResult {
     if facts.iter().all(|facts| facts.network.is_none()) {
         return CheckResult::NotChecked(format!("no {} is configured", first.field));
     }
-    let is_compared = |facts: &Facts| {
+    let is_compared = |facts: &PodNetworkFacts| {
         facts.network.is_some() && (facts.pod_cidr.is_some() || !facts.pods.is_empty())
     };
     if !facts.iter().any(is_compared) {
@@ -100,14 +100,16 @@ fn outcome(facts: &[Facts]) -> CheckResult {
     CheckResult::Found(findings)
 }
 
-fn check(facts: &Facts) -> Option<Finding> {
+fn check(facts: &PodNetworkFacts) -> Option<Finding> {
     match facts.network {
         None => unset(facts),
         Some(network) => outside(facts, network),
     }
 }
 
-fn unset(Facts { family, field, pod_cidr, local, .. }: &Facts) -> Option<Finding> {
+fn unset(
+    PodNetworkFacts { family, field, pod_cidr, local, .. }: &PodNetworkFacts,
+) -> Option<Finding> {
     let local = local.as_ref()?;
     let cidr = pod_cidr.map_or_else(String::new, |cidr| format!(", which contains {cidr}"));
     Some(Finding::note(
@@ -125,8 +127,8 @@ fn unset(Facts { family, field, pod_cidr, local, .. }: &Facts) -> Option<Finding
     ))
 }
 
-fn outside(facts: &Facts, network: IpNet) -> Option<Finding> {
-    let Facts { field, pod_cidr, pods, .. } = facts;
+fn outside(facts: &PodNetworkFacts, network: IpNet) -> Option<Finding> {
+    let PodNetworkFacts { field, pod_cidr, pods, .. } = facts;
     let outside: Vec<&IpAddr> = pods.iter().filter(|ip| !network.contains(*ip)).collect();
     // A podCIDR that no pod is in may be unused: some network plugins have their own pools.
     let is_unused = outside.len() < pods.len();
@@ -158,8 +160,8 @@ mod tests {
     use super::*;
     use crate::finding::FindingSeverity;
 
-    fn facts(network: Option<&str>, pod_cidr: Option<&str>, pods: &[[u8; 4]]) -> Facts {
-        Facts {
+    fn facts(network: Option<&str>, pod_cidr: Option<&str>, pods: &[[u8; 4]]) -> PodNetworkFacts {
+        PodNetworkFacts {
             family: IpFamily::Ipv4,
             field: "clusterCIDR",
             network: network.map(|network| network.parse().unwrap()),
@@ -208,7 +210,7 @@ mod tests {
             port: "".into(),
             protocol: rulegen_net::Protocol::Tcp,
         });
-        let finding = check(&Facts { local, ..unset }).unwrap();
+        let finding = check(&PodNetworkFacts { local, ..unset }).unwrap();
         assert_eq!(finding.severity, FindingSeverity::Note);
         assert!(finding.what.starts_with("no IPv4 clusterCIDR is configured"), "{finding:?}");
         assert!(finding.remedy.ends_with("which contains 10.244.1.0/24"), "{finding:?}");

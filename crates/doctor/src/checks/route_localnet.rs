@@ -26,7 +26,7 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     });
     // Without rules there are no node ports, and nothing guards 127.0.0.0/8.
     let is_wanted = open.is_empty() && has_node_ports && are_there(node)?;
-    Ok(CheckResult::Found(check(&Facts { open, is_guarded, is_wanted })))
+    Ok(CheckResult::Found(check(&RouteLocalnetFacts { open, is_guarded, is_wanted })))
 }
 
 /// Interfaces with route_localnet on; the first is `all` if it is on for all interfaces.
@@ -37,7 +37,7 @@ fn open() -> FactResult<Vec<String>> {
     Ok(all.into_iter().chain(open).collect())
 }
 
-struct Facts {
+struct RouteLocalnetFacts {
     open: Vec<String>,
     /// Whether KUBE-FIREWALL drops packets to 127.0.0.0/8 that are not replies.
     is_guarded: bool,
@@ -45,8 +45,8 @@ struct Facts {
     is_wanted: bool,
 }
 
-fn check(facts: &Facts) -> Vec<Finding> {
-    let Facts { open, is_guarded, is_wanted } = facts;
+fn check(facts: &RouteLocalnetFacts) -> Vec<Finding> {
+    let RouteLocalnetFacts { open, is_guarded, is_wanted } = facts;
     if !open.is_empty() && !is_guarded {
         return vec![Finding::warning(
             FindingCode::RouteLocalnetUnguarded,
@@ -98,7 +98,7 @@ mod tests {
     fn route_localnet_on_needs_a_guard_and_off_hides_node_ports() {
         let severity = |open: &[&str], is_guarded, is_wanted| {
             let open = open.iter().map(|name| (*name).to_owned()).collect();
-            let found = check(&Facts { open, is_guarded, is_wanted });
+            let found = check(&RouteLocalnetFacts { open, is_guarded, is_wanted });
             found.first().map(|finding| finding.severity)
         };
         assert_eq!(severity(&[], false, false), None);
@@ -111,7 +111,7 @@ mod tests {
     fn route_localnet_remedy_names_each_interface_of_some() {
         let open = |names: &[&str]| {
             let open = names.iter().map(|name| (*name).to_owned()).collect();
-            check(&Facts { open, is_guarded: false, is_wanted: false }).remove(0)
+            check(&RouteLocalnetFacts { open, is_guarded: false, is_wanted: false }).remove(0)
         };
         let command = "sysctl -w net.ipv4.conf.all.route_localnet=0 \
                        net.ipv4.conf.eth0/5.route_localnet=0; if";

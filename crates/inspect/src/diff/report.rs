@@ -109,12 +109,12 @@ impl DiffReport {
 
 /// Changes to objects in order, each object once.
 #[derive(Default)]
-struct Objects {
+struct MergedObjectChanges {
     objects: Vec<ObjectChange>,
     known: HashMap<String, usize>,
 }
 
-impl Objects {
+impl MergedObjectChanges {
     /// The change of an object, added if it is new.
     fn at(&mut self, object: String, change: &'static str) -> Option<&mut ObjectChange> {
         let Self { objects, known } = self;
@@ -139,7 +139,7 @@ pub(super) const CHANGED: &str = "changed";
 
 /// Changes to objects by owner; `None` for shared objects.
 #[derive(Default)]
-pub(super) struct ByOwner(BTreeMap<Option<ServicePortName>, Objects>);
+pub(super) struct ByOwner(BTreeMap<Option<ServicePortName>, MergedObjectChanges>);
 
 impl ByOwner {
     /// Adds a change without a rule or element.

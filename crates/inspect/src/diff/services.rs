@@ -10,7 +10,7 @@ use super::report::{ByOwner, DiffAction, DiffReport, FrontendChange, ServiceDiff
 use crate::listing::{Compared, Listing, State, Traffic, compare};
 use crate::words::{refusal_code, refusal_words};
 
-type Changes<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
+type FrontendChanges<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
 
 /// Builds the report from the changed frontends and objects.
 pub(super) fn report(
@@ -40,8 +40,8 @@ pub(super) fn report(
     DiffReport { mode, services, shared: objects.take(None), summary }
 }
 
-fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> Changes<'a> {
-    let mut changes = Changes::new();
+fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> FrontendChanges<'a> {
+    let mut changes = FrontendChanges::new();
     for (name, frontends) in compare(held, wanted) {
         // Frontends without an owner: their rules are reported as shared.
         let Some(name) = name else { continue };

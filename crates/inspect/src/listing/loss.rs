@@ -1,8 +1,8 @@
 //! Finds Services that a change would remove.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
+use rulegen_model::ObjectKey;
 use rulegen_net::{Frontend, ServicePortName};
 use rulegen_ruleset::nftables::Actual;
 
@@ -25,14 +25,11 @@ impl Loss {
     }
 }
 
-/// Namespace and name of a Service.
-type Name = (Arc<str>, Arc<str>);
-
 /// Compares the Services of the kernel with the desired ones. A frontend whose Service the rules do
 /// not show is named by its address.
 pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
-    let wanted_names: BTreeSet<Name> = wanted.services.keys().flatten().map(name).collect();
-    let held_names: BTreeSet<Name> = held.services.keys().flatten().map(name).collect();
+    let wanted_names: BTreeSet<ObjectKey> = wanted.services.keys().flatten().map(name).collect();
+    let held_names: BTreeSet<ObjectKey> = held.services.keys().flatten().map(name).collect();
     let mut services: Vec<String> = held_names.difference(&wanted_names).map(spelled).collect();
     services.extend(unnamed(held, wanted));
     let (before, after) = (with_endpoints(held), with_endpoints(wanted));
@@ -48,12 +45,12 @@ pub fn services_of_kube_proxy(held: &Actual) -> Vec<ServicePortName> {
     chains.filter_map(service_of_chain).collect()
 }
 
-fn name(port: &ServicePortName) -> Name {
-    (port.namespace.clone(), port.service.clone())
+fn name(port: &ServicePortName) -> ObjectKey {
+    ObjectKey { namespace: port.namespace.clone(), name: port.service.clone() }
 }
 
-fn spelled((namespace, service): &Name) -> String {
-    format!("{namespace}/{service}")
+fn spelled(ObjectKey { namespace, name }: &ObjectKey) -> String {
+    format!("{namespace}/{name}")
 }
 
 fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
@@ -63,7 +60,7 @@ fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
     gone.map(ToString::to_string).collect()
 }
 
-fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
+fn with_endpoints(listing: &Listing) -> BTreeSet<ObjectKey> {
     let has_some = |frontends: &Frontends| {
         frontends
             .values()

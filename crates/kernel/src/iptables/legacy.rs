@@ -69,7 +69,7 @@ fn names(family: IpFamily) -> io::Result<Vec<Table>> {
 
 /// struct ipt_getinfo of linux/netfilter_ipv4/ip_tables.h, and ip6t_getinfo, which is the same.
 #[repr(C)]
-struct Info {
+struct IptGetinfo {
     name: [u8; 32],
     valid_hooks: u32,
     hook_entries: [u32; 5],
@@ -87,7 +87,7 @@ fn ask(family: IpFamily, table: Table) -> io::Result<LegacyTable> {
     };
     // A raw socket, as iptables-legacy uses, would require CAP_NET_RAW.
     let socket: OwnedFd = socket(of, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    let mut info = Info {
+    let mut info = IptGetinfo {
         name: [0; 32],
         valid_hooks: 0,
         hook_entries: [0; 5],
@@ -97,7 +97,7 @@ fn ask(family: IpFamily, table: Table) -> io::Result<LegacyTable> {
     };
     let name = table.name().bytes();
     info.name.iter_mut().zip(name).for_each(|(to, from)| *to = from);
-    let mut length = libc::socklen_t::try_from(size_of::<Info>()).unwrap_or_default();
+    let mut length = libc::socklen_t::try_from(size_of::<IptGetinfo>()).unwrap_or_default();
     // SAFETY: `info` is the struct that the option reads and writes, and has only integer fields;
     // `length` is its size. Both live until the call returns.
     let done = unsafe {

@@ -112,18 +112,18 @@ impl Program {
 }
 
 fn write(transaction: &Transaction<'_>, pipe: io::PipeWriter) -> io::Result<usize> {
-    let mut out = BufWriter::with_capacity(1 << 16, Counted { pipe, bytes: 0 });
+    let mut out = BufWriter::with_capacity(1 << 16, CountingPipe { pipe, bytes: 0 });
     transaction.write_text(&mut out)?;
     Ok(out.into_inner()?.bytes)
 }
 
 /// A pipe with the number of bytes written.
-struct Counted {
+struct CountingPipe {
     pipe: io::PipeWriter,
     bytes: usize,
 }
 
-impl Write for Counted {
+impl Write for CountingPipe {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let bytes = self.pipe.write(text)?;
         self.bytes += bytes;

@@ -21,7 +21,7 @@ pub(super) struct Batch {
     sequence: u32,
     /// Sequence number of the message that begins the batch.
     first: u32,
-    steps: Vec<Step>,
+    steps: Vec<BatchOperation>,
     sets: u32,
     /// Offset of the last message that changes something, in bytes.
     last: usize,
@@ -86,7 +86,7 @@ impl Batch {
 
     /// Describes the messages added after this, for error messages.
     pub(super) fn step(&mut self, text: String) {
-        self.steps.push(Step { first: self.sequence, text, of_elements: false });
+        self.steps.push(BatchOperation { first: self.sequence, text, of_elements: false });
     }
 
     /// The bytes of a batch to commit.
@@ -119,7 +119,7 @@ impl Batch {
             matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
         let mut step = |what: &str, name: &dyn Display| {
             let text = format!("{what} {word} {table} {name}").trim_end().to_owned();
-            self.steps.push(Step { first: self.sequence, text, of_elements });
+            self.steps.push(BatchOperation { first: self.sequence, text, of_elements });
         };
         match operation {
             Operation::AddTable(made) => {
@@ -233,7 +233,7 @@ impl Batch {
         kind: i32,
         of: IpFamily,
         flags: i32,
-        body: impl FnOnce(&mut super::raw::Header<'_>),
+        body: impl FnOnce(&mut super::raw::MessageHeader<'_>),
     ) {
         let kind = message_type(kind);
         let flags = u16::try_from(flags).unwrap_or_default();
@@ -275,11 +275,11 @@ pub(super) struct Finished {
     pub(super) bytes: Vec<u8>,
     /// Sequence numbers of its messages; the kernel answers the last one and all that fail.
     pub(super) sequences: Range<u32>,
-    steps: Vec<Step>,
+    steps: Vec<BatchOperation>,
 }
 
 /// An operation, identified by its first message.
-struct Step {
+struct BatchOperation {
     first: u32,
     text: String,
     of_elements: bool,

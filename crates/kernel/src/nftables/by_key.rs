@@ -79,7 +79,7 @@ impl ElementRequest<'_> {
         socket: &mut NfTablesSocket,
         keys: &[Requested<'_>],
     ) -> Result<Vec<KeyAnswer>, DataplaneError> {
-        let elements = element::Reader::new(self.family, self.set);
+        let elements = element::ElementDecoder::new(self.family, self.set);
         let encoded = keys.iter().flat_map(|(key, _)| element::encode(self.set, key, None));
         let mut answers = Vec::with_capacity(keys.len());
         self.ask(socket, encoded, |message| {
@@ -124,7 +124,7 @@ impl ElementRequest<'_> {
 }
 
 /// The element of an answer, which has one.
-fn decoded(message: &[u8], elements: &element::Reader<'_>) -> KeyAnswer {
+fn decoded(message: &[u8], elements: &element::ElementDecoder<'_>) -> KeyAnswer {
     let read = Aligned::new(message)
         .and_then(|message| RawSet::elements(&message, |raw| elements.decode(&raw)));
     match read.and_then(|read| read.into_iter().next()) {

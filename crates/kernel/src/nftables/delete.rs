@@ -14,14 +14,14 @@ use super::socket::NfTablesSocket;
 const ATTEMPTS: u32 = 5;
 
 /// Elements to delete from one set.
-pub(super) struct Elements<'a> {
+pub(super) struct ElementsToDelete<'a> {
     pub(super) family: IpFamily,
     pub(super) table: &'a Name,
     pub(super) name: &'a Name,
     pub(super) set: &'a Set,
 }
 
-impl Elements<'_> {
+impl ElementsToDelete<'_> {
     /// Deletes elements with NFT_MSG_DESTROYSETELEM, which ignores missing ones.
     pub(super) fn destroy(
         &self,

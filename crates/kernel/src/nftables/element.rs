@@ -11,7 +11,7 @@ use rulegen_ruleset::nftables::{Comment, Data, Element, Expression, Field, Key, 
 use super::raw::{Borrowed, RawElement};
 use super::{expression, set, userdata, verdict};
 
-type Raw<'a> = Borrowed<'a, sys::nftnl_set_elem>;
+type RawSetElement<'a> = Borrowed<'a, sys::nftnl_set_elem>;
 
 /// NFT_SET_ELEM_INTERVAL_END of linux/netfilter/nf_tables.h.
 const INTERVAL_END: u32 = 1;
@@ -130,12 +130,12 @@ impl RawKey {
     /// The key in a set of this family; `None` if the set cannot have it. Networks are single
     /// addresses: the start of the network.
     pub fn decode(&self, family: IpFamily, set: &Set) -> Option<Key> {
-        Reader::new(family, set).key(&self.0, &self.0)
+        ElementDecoder::new(family, set).key(&self.0, &self.0)
     }
 }
 
 /// Decoder of the elements of one set.
-pub(super) struct Reader<'a> {
+pub(super) struct ElementDecoder<'a> {
     family: IpFamily,
     set: &'a Set,
     elements: BTreeMap<Key, Element>,
@@ -147,12 +147,12 @@ pub(super) struct Reader<'a> {
 /// Error: an element that rulegen would not make.
 pub(super) struct Foreign;
 
-impl<'a> Reader<'a> {
+impl<'a> ElementDecoder<'a> {
     pub(super) fn new(family: IpFamily, set: &'a Set) -> Self {
         Self { family, set, elements: BTreeMap::new(), starts: Vec::new(), ends: Vec::new() }
     }
 
-    pub(super) fn read(&mut self, raw: &Raw<'_>) -> Result<(), Foreign> {
+    pub(super) fn read(&mut self, raw: &RawSetElement<'_>) -> Result<(), Foreign> {
         if !self.set.needs_full_rewrite() {
             let (key, element) = self.decode(raw)?;
             self.elements.insert(key, element);
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Decodes an element of a set whose elements do not depend on each other.
-    pub(super) fn decode(&self, raw: &Raw<'_>) -> Result<(Key, Element), Foreign> {
+    pub(super) fn decode(&self, raw: &RawSetElement<'_>) -> Result<(Key, Element), Foreign> {
         let first = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
         let last = raw.get(sys::NFTNL_SET_ELEM_KEY_END).unwrap_or(first);
         let element = self.plain(raw)?;
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Data and comment of an element without any other property.
-    fn plain(&self, raw: &Raw<'_>) -> Result<Element, Foreign> {
+    fn plain(&self, raw: &RawSetElement<'_>) -> Result<Element, Foreign> {
         let expires = raw.has(sys::NFTNL_SET_ELEM_TIMEOUT) && !self.set.dynamic;
         if flags(raw) != 0 || expires || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
             return Err(Foreign);
@@ -186,13 +186,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The key of an element, for sets without networks.
-    pub(super) fn key_of(&self, raw: &Raw<'_>) -> Option<Key> {
+    pub(super) fn key_of(&self, raw: &RawSetElement<'_>) -> Option<Key> {
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
         self.key(key, key)
     }
 
     /// Key, endpoint, comment and packet count of an element with a counter.
-    pub(super) fn counted(&self, raw: &Raw<'_>) -> Option<(Key, SocketAddr, Comment, u64)> {
+    pub(super) fn counted(
+        &self,
+        raw: &RawSetElement<'_>,
+    ) -> Option<(Key, SocketAddr, Comment, u64)> {
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
         let endpoint = self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?;
         let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of)?;
@@ -246,7 +249,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn element(&self, raw: &Raw<'_>) -> Option<Element> {
+    fn element(&self, raw: &RawSetElement<'_>) -> Option<Element> {
         let data = if self.set.data.is_none() {
             None
         } else if let Some(number) = raw.get_u32(sys::NFTNL_SET_ELEM_VERDICT) {
@@ -270,7 +273,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn flags(raw: &Raw<'_>) -> u32 {
+fn flags(raw: &RawSetElement<'_>) -> u32 {
     raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default()
 }
 

@@ -46,11 +46,11 @@ struct Feature {
     name: &'static str,
     option: &'static str,
     since: &'static str,
-    probe: Probe,
+    probe: FeatureProbe,
 }
 
 /// An example that a kernel without the feature refuses.
-enum Probe {
+enum FeatureProbe {
     Rule(fn(IpFamily) -> Statement),
     Set(Set),
 }
@@ -64,35 +64,35 @@ fn features() -> Vec<Feature> {
     let networks = Set { interval: true, ..Set::new(&key, about) };
     let counters = Set { counter: true, ..Set::map(&key, DataType::AddrPort, about) };
     vec![
-        feature("networks in concatenated keys", "NF_TABLES", "5.6", Probe::Set(networks)),
-        feature("element counters", "NF_TABLES", "5.7", Probe::Set(counters)),
+        feature("networks in concatenated keys", "NF_TABLES", "5.6", FeatureProbe::Set(networks)),
+        feature("element counters", "NF_TABLES", "5.7", FeatureProbe::Set(counters)),
         feature(
             "random choice",
             "NFT_NUMGEN",
             "4.9",
-            Probe::Rule(|_| below_two(NumgenMode::Random)),
+            FeatureProbe::Rule(|_| below_two(NumgenMode::Random)),
         ),
         feature(
             "choice by source",
             "NFT_HASH",
             "4.9",
-            Probe::Rule(|_| below_two(NumgenMode::BySource)),
+            FeatureProbe::Rule(|_| below_two(NumgenMode::BySource)),
         ),
         feature(
             "connection tracking",
             "NFT_CT",
             "3.13",
-            Probe::Rule(|_| Statement::Match(Condition::Translated)),
+            FeatureProbe::Rule(|_| Statement::Match(Condition::Translated)),
         ),
         feature(
             "address type lookup",
             "NFT_FIB_IPV4 and NFT_FIB_IPV6",
             "4.10",
-            Probe::Rule(|_| Statement::Match(Condition::SourceIsLocal)),
+            FeatureProbe::Rule(|_| Statement::Match(Condition::SourceIsLocal)),
         ),
-        feature("DNAT", "NFT_NAT", "3.13", Probe::Rule(dnat)),
-        feature("masquerade", "NFT_MASQ", "3.18", Probe::Rule(|_| Statement::Masquerade)),
-        feature("reject", "NFT_REJECT", "3.14", Probe::Rule(|_| Statement::Reject)),
+        feature("DNAT", "NFT_NAT", "3.13", FeatureProbe::Rule(dnat)),
+        feature("masquerade", "NFT_MASQ", "3.18", FeatureProbe::Rule(|_| Statement::Masquerade)),
+        feature("reject", "NFT_REJECT", "3.14", FeatureProbe::Rule(|_| Statement::Reject)),
     ]
 }
 
@@ -187,7 +187,7 @@ impl Made {
     }
 }
 
-impl Probe {
+impl FeatureProbe {
     fn make(&self, family: IpFamily, turn: usize) -> Made {
         let table = Table {
             family,
@@ -197,8 +197,8 @@ impl Probe {
             chains: BTreeMap::new(),
         };
         let (rule, set) = match self {
-            Probe::Rule(statement) => (Rule::new([statement(family)]), None),
-            Probe::Set(set) => (Rule::default(), Some(set.clone())),
+            FeatureProbe::Rule(statement) => (Rule::new([statement(family)]), None),
+            FeatureProbe::Set(set) => (Rule::default(), Some(set.clone())),
         };
         Made { table, name: Name::from("probe"), rule, set }
     }
@@ -206,11 +206,11 @@ impl Probe {
     /// True if a table uses the feature.
     fn is_in(&self, table: &Table) -> bool {
         match self {
-            Probe::Set(set) => table.sets.values().any(|other| {
+            FeatureProbe::Set(set) => table.sets.values().any(|other| {
                 let networks = set.interval && other.interval && other.key.len() > 1;
                 networks || set.counter && other.counter
             }),
-            Probe::Rule(statement) => {
+            FeatureProbe::Rule(statement) => {
                 let family = table.family;
                 let example = linearize(family, &[statement(family)]);
                 let Some(example) = example.iter().find(|expression| !is_everywhere(expression))

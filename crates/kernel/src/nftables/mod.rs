@@ -444,7 +444,7 @@ impl DynamicSets for NfTables {
         set: &Set,
         keys: &[Key],
     ) -> Result<(), DataplaneError> {
-        let of_set = delete::Elements { family, table, name, set };
+        let of_set = delete::ElementsToDelete { family, table, name, set };
         if self.has_destroy {
             match of_set.destroy(&mut self.socket, keys) {
                 Err(error) if delete::is_unknown_message(&error) => self.has_destroy = false,

@@ -243,7 +243,7 @@ pub(super) fn dump(
     mut each: impl FnMut(&[u8]),
 ) -> Result<(), Interrupted> {
     const TABLE: u16 = 1;
-    let body = |header: &mut super::raw::Header<'_>| {
+    let body = |header: &mut super::raw::MessageHeader<'_>| {
         if let Some(table) = table {
             header.text(TABLE, table);
         }

@@ -66,8 +66,8 @@ impl<T: Message> Owned<T> {
     }
 
     /// Writes the attributes to a message.
-    pub(super) fn build(&self, header: &mut Header<'_>) {
-        // SAFETY: `Header` has room for the longest message.
+    pub(super) fn build(&self, header: &mut MessageHeader<'_>) {
+        // SAFETY: `MessageHeader` has room for the longest message.
         unsafe { T::build(header.0, self.0) }
     }
 }
@@ -160,7 +160,7 @@ fn not_null<T>(raw: *mut T) -> NonNull<T> {
 }
 
 /// A message being written, with room for the longest one.
-pub(super) struct Header<'a>(*mut nlmsghdr, PhantomData<&'a mut nlmsghdr>);
+pub(super) struct MessageHeader<'a>(*mut nlmsghdr, PhantomData<&'a mut nlmsghdr>);
 
 /// Buffer for one message: [`nftnl::nft_nlmsg_maxsize`] with the largest page size. Numbers, because
 /// they are aligned for a header.
@@ -194,12 +194,12 @@ impl Scratch {
         family: u16,
         flags: u16,
         sequence: u32,
-        body: impl FnOnce(&mut Header<'_>),
+        body: impl FnOnce(&mut MessageHeader<'_>),
     ) -> &[u8] {
         let start = self.0.as_mut_ptr().cast::<c_char>();
         // SAFETY: the buffer is aligned for a header and longer than one.
         let raw = unsafe { sys::nftnl_nlmsg_build_hdr(start, kind, family, flags, sequence) };
-        body(&mut Header(raw, PhantomData));
+        body(&mut MessageHeader(raw, PhantomData));
         self.written()
     }
 
@@ -208,7 +208,7 @@ impl Scratch {
         &mut self,
         begins: bool,
         sequence: u32,
-        body: impl FnOnce(&mut Header<'_>),
+        body: impl FnOnce(&mut MessageHeader<'_>),
     ) -> &[u8] {
         let start = self.0.as_mut_ptr().cast::<c_char>();
         // SAFETY: as in `write`.
@@ -218,7 +218,7 @@ impl Scratch {
                 false => sys::nftnl_batch_end(start, sequence),
             }
         };
-        body(&mut Header(raw, PhantomData));
+        body(&mut MessageHeader(raw, PhantomData));
         self.written()
     }
 
@@ -233,7 +233,7 @@ impl Scratch {
     }
 }
 
-impl Header<'_> {
+impl MessageHeader<'_> {
     /// Adds a big-endian number.
     pub(super) fn be32(&mut self, attribute: u16, value: u32) {
         // SAFETY: the message has room.
@@ -504,7 +504,10 @@ impl Owned<sys::nftnl_set> {
 
     /// Writes the elements to as many messages as needed. `message` writes one, using the given
     /// function for its body.
-    pub(super) fn write_elements(&self, mut message: impl FnMut(&mut dyn FnMut(&mut Header<'_>))) {
+    pub(super) fn write_elements(
+        &self,
+        mut message: impl FnMut(&mut dyn FnMut(&mut MessageHeader<'_>)),
+    ) {
         // SAFETY: the set does not change until the iterator is destroyed. libnftnl stops at the
         // element that does not fit into the message and continues with it in the next.
         unsafe {

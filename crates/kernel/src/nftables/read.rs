@@ -110,7 +110,7 @@ pub(super) fn table(
     name: &Name,
     owner: TableOwner,
 ) -> Result<Option<Actual>, Interrupted> {
-    let Some(mut reader) = Reader::of(socket, of, name)? else { return Ok(None) };
+    let Some(mut reader) = TableReader::of(socket, of, name)? else { return Ok(None) };
     reader.sets(owner)?;
     Ok(Some(reader.actual))
 }
@@ -122,7 +122,7 @@ pub(super) fn compared(
     wanted: &Table,
     reads_counts: bool,
 ) -> Result<Option<ComparedTable>, Interrupted> {
-    let reader = Reader::of(socket, wanted.family, &wanted.name)?;
+    let reader = TableReader::of(socket, wanted.family, &wanted.name)?;
     let Some(mut reader) = reader else { return Ok(None) };
     let differences = reader.differences(wanted, reads_counts)?;
     Ok(Some(ComparedTable { actual: reader.actual, differences }))
@@ -137,7 +137,7 @@ pub(super) fn part(
     let TablePart { wanted, has_chains, elements } = part;
     let Some(found) = find(socket, wanted.family, &wanted.name)? else { return Ok(None) };
     let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
-    let mut reader = Reader { socket, family: wanted.family, table: &wanted.name, actual };
+    let mut reader = TableReader { socket, family: wanted.family, table: &wanted.name, actual };
     if *has_chains {
         reader.chains()?;
         reader.rules()?;
@@ -179,7 +179,7 @@ pub(super) fn set(
     if !exists(socket, of, table)? {
         return Ok(None);
     }
-    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
+    let mut reader = TableReader { socket, family: of, table, actual: Actual::default() };
     let EmptySets { mut sets, .. } = reader.empty_sets(TableOwner::Rulegen)?;
     let Some(Some(mut set)) = sets.remove(name) else { return Ok(None) };
     Ok(reader.elements(name, &mut set)?.then_some(set))
@@ -192,7 +192,7 @@ pub(super) fn counted(
     table: &Name,
     each: &mut impl FnMut(Counted),
 ) -> Result<(), Interrupted> {
-    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
+    let mut reader = TableReader { socket, family: of, table, actual: Actual::default() };
     let mut sets: Vec<(Name, Set)> = Vec::new();
     let of_table = set::of_table(of, table);
     reader.dump(
@@ -204,7 +204,7 @@ pub(super) fn counted(
         },
     )?;
     for (name, set) in sets.into_iter().filter(|(_, set)| set.counter) {
-        let elements = element::Reader::new(of, &set);
+        let elements = element::ElementDecoder::new(of, &set);
         let of_set = set::named(of, table, &name);
         reader.dump(
             libc::NFT_MSG_GETSETELEM,
@@ -230,7 +230,7 @@ pub(super) fn counted_of(
 ) -> Result<(), Interrupted> {
     let (of, table) = (part.family, &part.name);
     for (name, set) in part.sets.iter().filter(|(_, set)| set.counter) {
-        let elements = element::Reader::new(of, set);
+        let elements = element::ElementDecoder::new(of, set);
         for key in set.elements.keys() {
             let mut named = set::named(of, table, name);
             element::encode(set, key, None).into_iter().for_each(|one| named.add(one));
@@ -257,7 +257,7 @@ pub(super) fn counted_of(
             }
         }
     }
-    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
+    let mut reader = TableReader { socket, family: of, table, actual: Actual::default() };
     let counts = |rule: &Rule| rule.statements.contains(&Statement::Counter);
     for (name, _) in part.chains.iter().filter(|(_, chain)| chain.rules.iter().any(counts)) {
         reader.counted_rules(&rule::of_chain(of, table, name), each)?;
@@ -283,7 +283,7 @@ pub(super) fn keys(
     (name, set): (&Name, &Set),
     mut each: impl FnMut(Key),
 ) -> Result<Reading, DataplaneError> {
-    let reader = element::Reader::new(of, set);
+    let reader = element::ElementDecoder::new(of, set);
     elements(socket, &set::named(of, table, name), of, |message| {
         let read = RawSet::elements(message, |raw| reader.key_of(&raw));
         read.into_iter().flatten().flatten().for_each(&mut each);
@@ -357,7 +357,7 @@ struct Unfinished<'a> {
 }
 
 /// Result of the comparison of a set.
-enum OfSet<'a> {
+enum SetComparison<'a> {
     /// The differences; `None` if an element is foreign.
     Complete(Option<Differences>),
     /// The other keys are to be guessed from the differences of other sets.
@@ -378,14 +378,14 @@ struct EmptySets {
     counts: BTreeMap<Name, u32>,
 }
 
-struct Reader<'a> {
+struct TableReader<'a> {
     socket: &'a mut NfTablesSocket,
     family: IpFamily,
     table: &'a Name,
     actual: Actual,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TableReader<'a> {
     /// Reads all of a table but its sets; `None` if it does not exist.
     fn of(
         socket: &'a mut NfTablesSocket,
@@ -502,12 +502,12 @@ impl<'a> Reader<'a> {
             let is_ours = if ElementComparison::is_possible(set, wanted) {
                 let count = counts.get(name).filter(|_| reads_counts).copied();
                 match self.differences_of_set((name, wanted), count)? {
-                    OfSet::Complete(found) => {
+                    SetComparison::Complete(found) => {
                         let is_ours = found.is_some();
                         differences.extend(found.map(|found| (name.clone(), found)));
                         is_ours
                     }
-                    OfSet::Unfinished(of_set) => {
+                    SetComparison::Unfinished(of_set) => {
                         unfinished.push((KeyOrigin::of(wanted), name.clone(), of_set));
                         true
                     }
@@ -585,7 +585,7 @@ impl<'a> Reader<'a> {
         &mut self,
         (name, wanted): (&Name, &'w Set),
         count: Option<u32>,
-    ) -> Result<OfSet<'w>, Interrupted> {
+    ) -> Result<SetComparison<'w>, Interrupted> {
         let count = count.and_then(|count| usize::try_from(count).ok());
         let can_guess = KeyOrigin::of(wanted).is_some();
         let is_by_key = |count: &usize| {
@@ -593,15 +593,19 @@ impl<'a> Reader<'a> {
         };
         if let Some(count) = count.filter(is_by_key) {
             match self.compare_by_key((name, wanted), count, can_guess)? {
-                ByKey::Complete(differences) => return Ok(OfSet::Complete(Some(differences))),
-                ByKey::Foreign => return Ok(OfSet::Complete(None)),
-                ByKey::Additional(of_set) if can_guess => return Ok(OfSet::Unfinished(of_set)),
+                ByKey::Complete(differences) => {
+                    return Ok(SetComparison::Complete(Some(differences)));
+                }
+                ByKey::Foreign => return Ok(SetComparison::Complete(None)),
+                ByKey::Additional(of_set) if can_guess => {
+                    return Ok(SetComparison::Unfinished(of_set));
+                }
                 ByKey::Additional(_) | ByKey::Missing => {
                     tracing::debug!(set = %name, "set has additional elements, dumping it");
                 }
             }
         }
-        self.dump_differences((name, wanted)).map(OfSet::Complete)
+        self.dump_differences((name, wanted)).map(SetComparison::Complete)
     }
 
     /// Compares the elements of a set by a dump; `None` if one is foreign.
@@ -610,7 +614,7 @@ impl<'a> Reader<'a> {
         (name, wanted): (&Name, &Set),
     ) -> Result<Option<Differences>, Interrupted> {
         let mut comparison = ElementComparison::new(wanted);
-        let reader = element::Reader::new(self.family, wanted);
+        let reader = element::ElementDecoder::new(self.family, wanted);
         let mut is_ours = true;
         let of_set = set::named(self.family, self.table, name);
         self.dump(
@@ -696,7 +700,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the elements of a set. Returns false if one is foreign.
     fn elements(&mut self, name: &Name, set: &mut Set) -> Result<bool, Interrupted> {
-        let mut reader = element::Reader::new(self.family, set);
+        let mut reader = element::ElementDecoder::new(self.family, set);
         let mut is_ours = true;
         let of_set = set::named(self.family, self.table, name);
         self.dump(
@@ -760,7 +764,7 @@ impl<'a> Reader<'a> {
     fn dump(
         &mut self,
         kind: i32,
-        body: impl FnOnce(&mut super::raw::Header<'_>),
+        body: impl FnOnce(&mut super::raw::MessageHeader<'_>),
         mut each: impl FnMut(&Aligned<'_>),
     ) -> Result<(), Interrupted> {
         self.dump_raw(kind, body, |message| {
@@ -775,7 +779,7 @@ impl<'a> Reader<'a> {
     fn dump_raw(
         &mut self,
         kind: i32,
-        body: impl FnOnce(&mut super::raw::Header<'_>),
+        body: impl FnOnce(&mut super::raw::MessageHeader<'_>),
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), Interrupted> {
         let table = self.table.as_str().as_bytes();

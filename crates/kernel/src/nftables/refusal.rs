@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::errno::Errno;
-use rulegen_ruleset::dataplane::{DataplaneError, Obstacle, RefusalReason};
+use rulegen_ruleset::dataplane::{AccessFailure, DataplaneError, RefusalReason};
 
 use crate::netlink::{self, PATIENCE, SocketError};
 
@@ -32,9 +32,9 @@ pub(super) fn reason(errno: Errno) -> RefusalReason {
 /// The error for inaccessible nf_tables.
 pub(super) fn unreachable(source: io::Error) -> DataplaneError {
     let obstacle = match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => Obstacle::NotPermitted,
-        _ if netlink::is_absence(&source) => Obstacle::NotSupported,
-        _ => Obstacle::Other,
+        Some(Errno::EPERM | Errno::EACCES) => AccessFailure::NotPermitted,
+        _ if netlink::is_absence(&source) => AccessFailure::NotSupported,
+        _ => AccessFailure::Other,
     };
     DataplaneError::Unreachable { source, obstacle }
 }

@@ -7,7 +7,7 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::batch::{Finished, message_type};
-use super::raw::{Header, Scratch};
+use super::raw::{MessageHeader, Scratch};
 use super::refusal::unreachable;
 use super::{DataplaneError, RefusedOperation};
 use crate::netlink::{self, AnswerMessage, Dumped, ERROR, Fields, answer};
@@ -101,7 +101,7 @@ impl NfTablesSocket {
         kind: i32,
         of: u16,
         is_dump: bool,
-        body: impl FnOnce(&mut Header<'_>),
+        body: impl FnOnce(&mut MessageHeader<'_>),
         mut each: impl FnMut(&[u8]),
     ) -> Result<Dumped, DataplaneError> {
         let flags = if is_dump { libc::NLM_F_DUMP } else { libc::NLM_F_ACK };

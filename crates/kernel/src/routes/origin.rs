@@ -7,7 +7,7 @@ use nix::net::if_::if_indextoname;
 use rulegen_os::host;
 use rulegen_ruleset::Origin;
 
-use super::{Answer, BODY, GET_ROUTE, RouteRequest, Routes, next_hops, route_request};
+use super::{BODY, GET_ROUTE, RouteReply, RouteRequest, Routes, next_hops, route_request};
 use crate::netlink::attribute;
 use crate::rtnetlink::{ERROR, HEADER, RouteMessage};
 
@@ -39,7 +39,7 @@ impl Routes {
     /// `None` if the kernel has no route, or does not answer.
     fn origin_by_route(&mut self, source: IpAddr, from: IpAddr) -> Option<Origin> {
         let reply = RouteRequest { from, to: source, in_interface: None, to_port: None, mark: 0 };
-        let request = route_request(&reply, None, Answer::Entry);
+        let request = route_request(&reply, None, RouteReply::Entry);
         self.socket.ask(GET_ROUTE, &request, decode).ok()?
     }
 }

@@ -52,9 +52,9 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml")
 }
 
-type Change = (&'static str, fn(&Lab));
+type FolderChange = (&'static str, fn(&Lab));
 
-const CHANGES: [Change; 13] = [
+const CHANGES: [FolderChange; 13] = [
     ("edited in place", |lab| fs::write(lab.folder.join("plain.yaml"), "two").unwrap()),
     ("replaced by rename", |lab| {
         fs::write(lab.root.join("new"), "two").unwrap();

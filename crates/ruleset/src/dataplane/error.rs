@@ -13,7 +13,7 @@ pub enum DataplaneError {
         /// The system error.
         source: io::Error,
         /// The cause, if known, with the remedy.
-        obstacle: Obstacle,
+        obstacle: AccessFailure,
     },
     /// The kernel refused operations, and with them the whole transaction. Retrying the same
     /// transaction does not help.
@@ -83,7 +83,7 @@ pub enum RefusalReason {
 
 /// Cause of missing access to nf_tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum AccessFailure {
     /// A capability is missing.
     NotPermitted,
     /// The kernel does not support nf_tables.
@@ -92,14 +92,14 @@ pub enum Obstacle {
     Other,
 }
 
-impl Display for Obstacle {
+impl Display for AccessFailure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Obstacle::NotPermitted => ": requires root or CAP_NET_ADMIN",
-            Obstacle::NotSupported => {
+            AccessFailure::NotPermitted => ": requires root or CAP_NET_ADMIN",
+            AccessFailure::NotSupported => {
                 ": not supported by this kernel (needs CONFIG_NF_TABLES; try modprobe nf_tables)"
             }
-            Obstacle::Other => "",
+            AccessFailure::Other => "",
         })
     }
 }
@@ -127,7 +127,7 @@ impl DataplaneError {
 
     /// True if the kernel does not support nf_tables and therefore has no tables.
     pub fn is_absence(&self) -> bool {
-        matches!(self, DataplaneError::Unreachable { obstacle: Obstacle::NotSupported, .. })
+        matches!(self, DataplaneError::Unreachable { obstacle: AccessFailure::NotSupported, .. })
     }
 }
 

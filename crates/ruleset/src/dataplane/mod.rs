@@ -9,7 +9,7 @@ use rulegen_net::IpFamily;
 
 use crate::nftables::{Actual, ComparedTable, Key, Name, Set, Table, Transaction};
 
-pub use error::{DataplaneError, Obstacle, RefusalReason, RefusedOperation};
+pub use error::{AccessFailure, DataplaneError, RefusalReason, RefusedOperation};
 pub use isolate::isolate;
 pub use reconcile::{commit_in_stages, reconcile, reconcile_if};
 

@@ -232,7 +232,8 @@ fn of_states(states: &[ConntrackState], negated: bool) -> FilterCondition {
 
 /// Reads a rule that rulegen does not make.
 fn foreign(family: IpFamily, text: &str, is_chain: impl Fn(&ChainName) -> bool) -> FilterRule {
-    let mut reader = Reader { family, words: words(text).collect(), at: 0, module: String::new() };
+    let mut reader =
+        OptionReader { family, words: words(text).collect(), at: 0, module: String::new() };
     let mut rule = FilterRule::default();
     while let Some(option) = reader.next() {
         let negated = option == "!";
@@ -250,7 +251,7 @@ fn foreign(family: IpFamily, text: &str, is_chain: impl Fn(&ChainName) -> bool) 
 }
 
 /// Reads the options of a rule one after the other.
-struct Reader {
+struct OptionReader {
     family: IpFamily,
     /// Words, and whether they were quoted.
     words: Vec<(String, bool)>,
@@ -259,7 +260,7 @@ struct Reader {
     module: String,
 }
 
-impl Reader {
+impl OptionReader {
     fn next(&mut self) -> Option<String> {
         let (word, _) = self.words.get(self.at)?;
         self.at += 1;

@@ -109,7 +109,7 @@ struct Tracer<'a, 'p> {
 
 /// Where a chain is run.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct ChainPosition<'a> {
     table: Table,
     /// The built-in chain that a packet came from.
     built_in: &'a ChainName,
@@ -118,7 +118,7 @@ struct Place<'a> {
 
 /// A packet in flight.
 #[derive(Clone)]
-struct State<'a> {
+struct PacketState<'a> {
     probability: Probability,
     path: Vec<Step<'a>>,
     destination: SocketAddr,
@@ -129,8 +129,8 @@ struct State<'a> {
 
 /// Merges packets in equal states, and keeps the path of the first: otherwise each foreign rule
 /// with a random choice would double their number.
-fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
-    let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
+fn merged(states: Vec<PacketState<'_>>) -> Vec<PacketState<'_>> {
+    let mut merged: Vec<PacketState<'_>> = Vec::with_capacity(states.len());
     for state in states {
         match merged.iter_mut().find(|other| other.is_like(&state)) {
             Some(other) => other.probability = other.probability.or(state.probability),
@@ -140,7 +140,7 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     merged
 }
 
-impl State<'_> {
+impl PacketState<'_> {
     /// The state of a packet that a built-in chain refuses.
     fn refused_at(&self, table: Table, chain: &str, exit: Exit) -> Option<RefusedAt> {
         let (hook, priority) = place(table, chain)?;
@@ -173,7 +173,7 @@ const MAX_DEPTH: usize = 64;
 
 impl<'a> Tracer<'a, '_> {
     fn run(&mut self) -> Vec<Branch<'a>> {
-        let start = State {
+        let start = PacketState {
             probability: Probability::CERTAIN,
             path: Vec::new(),
             destination: self.packet.destination,
@@ -202,7 +202,7 @@ impl<'a> Tracer<'a, '_> {
                     translated: state.translated,
                     masqueraded: state.masqueraded,
                 };
-                let State { probability, path, .. } = state;
+                let PacketState { probability, path, .. } = state;
                 branches.push(Branch {
                     probability,
                     path,
@@ -219,17 +219,17 @@ impl<'a> Tracer<'a, '_> {
     /// branches.
     fn hooks(
         &mut self,
-        mut states: Vec<State<'a>>,
+        mut states: Vec<PacketState<'a>>,
         hooks: &[(Table, &str)],
         branches: &mut Vec<Branch<'a>>,
-    ) -> Vec<State<'a>> {
+    ) -> Vec<PacketState<'a>> {
         for (table, name) in hooks {
             let Some((chain, content)) = self.chain(*table, &ChainName::from(*name)) else {
                 continue;
             };
             let mut on = Vec::new();
             for state in states {
-                let place = Place { table: *table, built_in: chain, depth: 0 };
+                let place = ChainPosition { table: *table, built_in: chain, depth: 0 };
                 for (state, exit) in self.chain_rules(state, place, chain, content) {
                     let (exit, policy) = match (exit, content.policy) {
                         (Exit::Returned, Some(Policy::Drop)) => {
@@ -264,11 +264,11 @@ impl<'a> Tracer<'a, '_> {
 
     fn chain_rules(
         &mut self,
-        state: State<'a>,
-        place: Place<'a>,
+        state: PacketState<'a>,
+        place: ChainPosition<'a>,
         chain: &'a ChainName,
         content: &'a Chain,
-    ) -> Vec<(State<'a>, Exit)> {
+    ) -> Vec<(PacketState<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &content.rules {
             let step = Step { table: place.table, chain, rule };
@@ -311,9 +311,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         spec: &'a RuleSpec,
         step: &Step<'a>,
-        state: State<'a>,
-        place: Place<'a>,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+        state: PacketState<'a>,
+        place: ChainPosition<'a>,
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let (taken, left) = self.split(spec, state);
         let left = left.map(|state| (state, None));
         let taken = taken.into_iter().flat_map(|mut state| {
@@ -329,9 +329,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         rule: &FilterRule,
         step: &Step<'a>,
-        mut state: State<'a>,
-        place: Place<'a>,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+        mut state: PacketState<'a>,
+        place: ChainPosition<'a>,
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let matches = rule.matches(&self.partial(&state, place.built_in));
         let has_no_effect = rule.action == Action::Continue && !rule.marks && !rule.untracks;
         if matches == Ternary::No || has_no_effect {
@@ -369,7 +369,7 @@ impl<'a> Tracer<'a, '_> {
     }
 
     /// What rules of other programs see of the packet.
-    fn partial(&self, state: &State<'_>, built_in: &ChainName) -> PartialPacket {
+    fn partial(&self, state: &PacketState<'_>, built_in: &ChainName) -> PartialPacket {
         let Packet { origin, source, destination: original, protocol } = self.packet;
         // A packet without a port stands for any protocol.
         let has_port = original.port() != 0;
@@ -404,12 +404,12 @@ impl<'a> Tracer<'a, '_> {
     fn jump(
         &mut self,
         to: &ChainName,
-        state: State<'a>,
-        place: Place<'a>,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+        state: PacketState<'a>,
+        place: ChainPosition<'a>,
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let chain = self.chain(place.table, to).filter(|_| place.depth < MAX_DEPTH);
         let Some((chain, content)) = chain else { return vec![(state, None)] };
-        let place = Place { depth: place.depth + 1, ..place };
+        let place = ChainPosition { depth: place.depth + 1, ..place };
         let left = self.chain_rules(state, place, chain, content);
         let returned = |exit| (exit != Exit::Returned).then_some(exit);
         left.into_iter().map(|(state, exit)| (state, returned(exit))).collect()
@@ -419,9 +419,9 @@ impl<'a> Tracer<'a, '_> {
     fn target(
         &mut self,
         target: Option<&'a Target>,
-        mut state: State<'a>,
-        place: Place<'a>,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+        mut state: PacketState<'a>,
+        place: ChainPosition<'a>,
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let exit = match target {
             None => None,
             Some(Target::Jump(name)) => return self.jump(name, state, place),
@@ -447,7 +447,11 @@ impl<'a> Tracer<'a, '_> {
     }
 
     /// Splits a packet into the part that a rule matches and the part that it does not.
-    fn split(&self, rule: &RuleSpec, state: State<'a>) -> (Option<State<'a>>, Option<State<'a>>) {
+    fn split(
+        &self,
+        rule: &RuleSpec,
+        state: PacketState<'a>,
+    ) -> (Option<PacketState<'a>>, Option<PacketState<'a>>) {
         if !self.matches(rule, &state) {
             return (None, Some(state));
         }
@@ -462,13 +466,13 @@ impl<'a> Tracer<'a, '_> {
             taken = hit;
         }
         let with = |probability: Probability| {
-            (!probability.is_never()).then(|| State { probability, ..state.clone() })
+            (!probability.is_never()).then(|| PacketState { probability, ..state.clone() })
         };
         (with(taken), with(left))
     }
 
     /// True if everything except the random choice matches.
-    fn matches(&self, rule: &RuleSpec, state: &State<'_>) -> bool {
+    fn matches(&self, rule: &RuleSpec, state: &PacketState<'_>) -> bool {
         let source = self.packet.source;
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
             network.is_none_or(|network| network.value.contains(&ip) != network.negated)
@@ -487,7 +491,7 @@ impl<'a> Tracer<'a, '_> {
         interface.matches(self.packet.origin.in_interface().unwrap_or_default())
     }
 
-    fn match_matches(&self, m: &Match, state: &State<'_>) -> bool {
+    fn match_matches(&self, m: &Match, state: &PacketState<'_>) -> bool {
         match m {
             Match::Comment(_) | Match::Random(_) => true,
             Match::Transport { protocol, destination_port } => {

@@ -87,7 +87,7 @@ impl Transaction<'_> {
     }
 
     fn restore(&self) -> Restore<'_> {
-        Restore { tables: self.tables.iter().map(Restored::new).collect() }
+        Restore { tables: self.tables.iter().map(TableInput::new).collect() }
     }
 
     /// Applies the changes to a ruleset. Tests use it to verify [`diff`](super::diff()).
@@ -136,13 +136,13 @@ impl Change<'_> {
 #[derive(Template)]
 #[template(path = "iptables-restore.txt", escape = "none")]
 struct Restore<'a> {
-    tables: Vec<Restored<'a>>,
+    tables: Vec<TableInput<'a>>,
 }
 
 /// A table's changes in the order that iptables-restore requires. Declaring a chain flushes it,
 /// which must happen before it can be deleted.
 #[derive(Default)]
-struct Restored<'a> {
+struct TableInput<'a> {
     name: &'static str,
     declared: Vec<&'a str>,
     removed: Vec<(&'a str, &'a Rule)>,
@@ -151,7 +151,7 @@ struct Restored<'a> {
     deleted: Vec<&'a str>,
 }
 
-impl<'a> Restored<'a> {
+impl<'a> TableInput<'a> {
     fn new(table: &TableChanges<'a>) -> Self {
         let mut restored = Self { name: table.table.name(), ..Self::default() };
         for change in &table.changes {

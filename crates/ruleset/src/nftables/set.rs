@@ -43,12 +43,12 @@ fn as_list<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct Entry<'a> {
+    struct ElementEntry<'a> {
         key: &'a Key,
         #[serde(flatten)]
         element: &'a Element,
     }
-    serializer.collect_seq(elements.iter().map(|(key, element)| Entry { key, element }))
+    serializer.collect_seq(elements.iter().map(|(key, element)| ElementEntry { key, element }))
 }
 
 /// Type of a part of a key.

@@ -58,19 +58,19 @@ fn replaces_objects(transaction: &Transaction<'_>) -> bool {
 }
 
 /// Elements of a set that are deleted or added.
-type Elements<'a> = BTreeMap<&'a Key, Changed<'a>>;
+type ElementChanges<'a> = BTreeMap<&'a Key, ElementChange<'a>>;
 
 #[derive(Default)]
-struct Changed<'a> {
+struct ElementChange<'a> {
     gone: Option<&'a Element>,
     come: Option<&'a Element>,
 }
 
 #[derive(Default)]
-struct OfSet<'a> {
+struct SetChanges<'a> {
     actual: Option<&'a Set>,
     wanted: Option<&'a Set>,
-    elements: Elements<'a>,
+    elements: ElementChanges<'a>,
 }
 
 struct Splitter<'a> {
@@ -81,7 +81,7 @@ struct Splitter<'a> {
     /// New sets, and new chains with their rules.
     made: Vec<Operation<'a>>,
     /// Element changes that may be split.
-    sets: BTreeMap<&'a Name, OfSet<'a>>,
+    sets: BTreeMap<&'a Name, SetChanges<'a>>,
     /// Everything else, in order.
     rest: Vec<Operation<'a>>,
 }
@@ -161,9 +161,9 @@ impl<'a> Splitter<'a> {
         }
         let (mut before, mut frontends, mut after) =
             (Pieces::new(most), Pieces::new(most), Pieces::new(most));
-        for (name, OfSet { actual, wanted, elements }) in self.sets {
+        for (name, SetChanges { actual, wanted, elements }) in self.sets {
             let found_by_others = is_found_by_others(actual.or(wanted));
-            for (key, Changed { gone, come }) in elements {
+            for (key, ElementChange { gone, come }) in elements {
                 let gone = gone.and_then(|element| Some((actual?, element)));
                 let come = come.and_then(|element| Some((wanted?, element)));
                 let pieces = match (found_by_others, gone, come) {

@@ -34,9 +34,9 @@ impl Table {
         self.listed().write_into(out)
     }
 
-    fn listed(&self) -> Listed<'_> {
-        Listed {
-            family: Word(self.family),
+    fn listed(&self) -> TableTemplate<'_> {
+        TableTemplate {
+            family: FamilyKeyword(self.family),
             name: &self.name,
             comment: &self.comment,
             sets: &self.sets,
@@ -47,8 +47,8 @@ impl Table {
 
 #[derive(Template)]
 #[template(path = "nft.txt", escape = "none")]
-struct Listed<'a> {
-    family: Word,
+struct TableTemplate<'a> {
+    family: FamilyKeyword,
     name: &'a Name,
     comment: &'a Comment,
     sets: &'a BTreeMap<Name, Set>,
@@ -57,9 +57,9 @@ struct Listed<'a> {
 
 /// A family by its keyword in nft's syntax.
 #[derive(Clone, Copy)]
-struct Word(IpFamily);
+struct FamilyKeyword(IpFamily);
 
-impl Display for Word {
+impl Display for FamilyKeyword {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.nft_name())
     }
@@ -70,7 +70,7 @@ impl Set {
         if self.data.is_some() { "map" } else { "set" }
     }
 
-    fn key_type(&self, family: &Word) -> String {
+    fn key_type(&self, family: &FamilyKeyword) -> String {
         let by_example = self.needs_typeof();
         let key = Concatenated(self.key.iter().map(|field| match by_example {
             true => by_expression(*field, *family),
@@ -86,7 +86,7 @@ impl Set {
     }
 }
 
-fn by_type(field: Field, family: Word) -> &'static str {
+fn by_type(field: Field, family: FamilyKeyword) -> &'static str {
     match (field, family.0) {
         (Field::Address, IpFamily::Ipv4) => "ipv4_addr",
         (Field::Address, IpFamily::Ipv6) => "ipv6_addr",
@@ -97,7 +97,7 @@ fn by_type(field: Field, family: Word) -> &'static str {
 }
 
 /// nft has no type name for generated numbers.
-fn by_expression(field: Field, family: Word) -> String {
+fn by_expression(field: Field, family: FamilyKeyword) -> String {
     match field {
         Field::Address => format!("{family} daddr"),
         Field::Protocol => "meta l4proto".to_owned(),
@@ -182,7 +182,7 @@ impl Rule {
         RuleText { rule: self, family }
     }
 
-    fn of(&self, family: &Word) -> RuleText<'_> {
+    fn of(&self, family: &FamilyKeyword) -> RuleText<'_> {
         RuleText { rule: self, family: family.0 }
     }
 }
@@ -197,7 +197,11 @@ impl Display for RuleText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut between = "";
         for statement in &self.rule.statements {
-            write!(f, "{between}{}", StatementOf { statement, family: Word(self.family) })?;
+            write!(
+                f,
+                "{between}{}",
+                StatementOf { statement, family: FamilyKeyword(self.family) }
+            )?;
             between = " ";
         }
         match &self.rule.comment {
@@ -209,7 +213,7 @@ impl Display for RuleText<'_> {
 
 struct StatementOf<'a> {
     statement: &'a Statement,
-    family: Word,
+    family: FamilyKeyword,
 }
 
 impl StatementOf<'_> {
@@ -299,7 +303,7 @@ impl Display for Interface {
 
 struct SelectorOf {
     selector: Selector,
-    family: Word,
+    family: FamilyKeyword,
 }
 
 impl Display for SelectorOf {
@@ -320,7 +324,7 @@ impl Display for SelectorOf {
 
 struct NumberOf {
     number: Number,
-    family: Word,
+    family: FamilyKeyword,
 }
 
 impl Display for NumberOf {

@@ -93,7 +93,7 @@ struct Tracer<'a, 'p> {
 
 /// A packet in flight.
 #[derive(Clone)]
-struct State<'a> {
+struct PacketState<'a> {
     probability: Probability,
     path: Vec<Step<'a>>,
     destination: SocketAddr,
@@ -113,7 +113,7 @@ struct RulePosition<'a> {
     acted: bool,
 }
 
-impl<'a> State<'a> {
+impl<'a> PacketState<'a> {
     fn is_like(&self, other: &Self) -> bool {
         let of =
             |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
@@ -139,8 +139,8 @@ impl<'a> State<'a> {
 
 /// Merges packets in equal states, and keeps the path of the first: otherwise each rule with a
 /// random choice would double their number.
-fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
-    let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
+fn merged(states: Vec<PacketState<'_>>) -> Vec<PacketState<'_>> {
+    let mut merged: Vec<PacketState<'_>> = Vec::with_capacity(states.len());
     for state in states {
         match merged.iter_mut().find(|other| other.is_like(&state)) {
             Some(other) => other.probability = other.probability.or(state.probability),
@@ -167,7 +167,7 @@ const MOST_NUMBERS: u32 = 100_000;
 
 impl<'a> Tracer<'a, '_> {
     fn run(&self) -> Vec<Branch<'a>> {
-        let start = State {
+        let start = PacketState {
             probability: Probability::CERTAIN,
             path: Vec::new(),
             destination: self.packet.destination,
@@ -194,7 +194,7 @@ impl<'a> Tracer<'a, '_> {
             }
             branches.extend(states.into_iter().map(|state| {
                 let verdict = delivered(&state);
-                let State { probability, path, .. } = state;
+                let PacketState { probability, path, .. } = state;
                 Branch { probability, path, verdict, refused_at: None }
             }));
         }
@@ -205,10 +205,10 @@ impl<'a> Tracer<'a, '_> {
     /// results.
     fn hook(
         &self,
-        mut states: Vec<State<'a>>,
+        mut states: Vec<PacketState<'a>>,
         hook: Hook,
         branches: &mut Vec<Branch<'a>>,
-    ) -> Vec<State<'a>> {
+    ) -> Vec<PacketState<'a>> {
         let of_hook = |(name, chain): (&'a Name, &'a Chain)| {
             chain.base.filter(|base| base.hook == hook).map(|base| (base, name, chain))
         };
@@ -235,9 +235,9 @@ impl<'a> Tracer<'a, '_> {
         &self,
         name: &'a Name,
         chain: &'a Chain,
-        state: State<'a>,
+        state: PacketState<'a>,
         depth: usize,
-    ) -> Vec<(State<'a>, Exit)> {
+    ) -> Vec<(PacketState<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &chain.rules {
             let mut on = Vec::new();
@@ -260,9 +260,9 @@ impl<'a> Tracer<'a, '_> {
     fn rule(
         &self,
         rule: &'a Rule,
-        state: State<'a>,
+        state: PacketState<'a>,
         depth: usize,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let (mut live, mut done) = (vec![state], Vec::new());
         for statement in &rule.statements {
             let mut on = Vec::new();
@@ -279,10 +279,10 @@ impl<'a> Tracer<'a, '_> {
     fn statement(
         &self,
         statement: &'a Statement,
-        state: State<'a>,
+        state: PacketState<'a>,
         depth: usize,
-        on: &mut Vec<State<'a>>,
-        done: &mut Vec<(State<'a>, Option<Exit>)>,
+        on: &mut Vec<PacketState<'a>>,
+        done: &mut Vec<(PacketState<'a>, Option<Exit>)>,
     ) {
         match statement {
             Statement::Match(condition) => {
@@ -292,10 +292,10 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Counter => on.push(state),
             Statement::MarkOr(bits) => {
-                on.push(State { mark: state.mark | bits, ..state }.acted());
+                on.push(PacketState { mark: state.mark | bits, ..state }.acted());
             }
             Statement::MarkXor(bits) => {
-                on.push(State { mark: state.mark ^ bits, ..state }.acted());
+                on.push(PacketState { mark: state.mark ^ bits, ..state }.acted());
             }
             Statement::Update { .. } => on.push(state.acted()),
             Statement::VerdictMap { key, map } => {
@@ -321,7 +321,7 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Dnat(..) => done.push((state, None)),
             Statement::Masquerade => {
-                let state = State { masqueraded: true, ..state.acted() };
+                let state = PacketState { masqueraded: true, ..state.acted() };
                 done.push((state, Some(Exit::Accepted)));
             }
             Statement::Reject => done.push((state.acted(), Some(Exit::Rejected))),
@@ -334,9 +334,9 @@ impl<'a> Tracer<'a, '_> {
     fn verdict(
         &self,
         verdict: &'a Verdict,
-        state: State<'a>,
+        state: PacketState<'a>,
         depth: usize,
-    ) -> Vec<(State<'a>, Option<Exit>)> {
+    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let (name, comes_back) = match verdict {
             Verdict::Drop => return vec![(state, Some(Exit::Dropped))],
             Verdict::Jump(name) => (name, true),
@@ -356,20 +356,20 @@ impl<'a> Tracer<'a, '_> {
     fn split(
         &self,
         condition: &'a Condition,
-        mut state: State<'a>,
-    ) -> (Option<State<'a>>, Option<State<'a>>) {
+        mut state: PacketState<'a>,
+    ) -> (Option<PacketState<'a>>, Option<PacketState<'a>>) {
         if let Condition::Is(Number::Modulo(NumgenMode::BySource, below), value) = condition {
             let is_it = hash::of_source(self.packet.source, *below) == *value;
             return if is_it { (Some(state), None) } else { (None, Some(state)) };
         }
         if let Condition::Is(Number::Modulo(_, below), value) = condition {
             let hit = u32::from(value < below);
-            let with = |part| State {
+            let with = |part| PacketState {
                 probability: state.probability.times(part, *below),
                 ..state.clone()
             };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
-            let some = |state: State<'a>| (!state.probability.is_never()).then_some(state);
+            let some = |state: PacketState<'a>| (!state.probability.is_never()).then_some(state);
             return (some(hit), some(miss));
         }
         if let Condition::SetLookup { key, set } = condition {
@@ -381,7 +381,7 @@ impl<'a> Tracer<'a, '_> {
         if self.holds(condition, &state) { (Some(state), None) } else { (None, Some(state)) }
     }
 
-    fn holds(&self, condition: &Condition, state: &State<'_>) -> bool {
+    fn holds(&self, condition: &Condition, state: &PacketState<'_>) -> bool {
         let source = self.packet.source;
         match condition {
             Condition::NewConnection => true,
@@ -424,9 +424,9 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         map: &'a Name,
-        state: State<'a>,
-    ) -> Vec<(State<'a>, Option<&'a Data>)> {
-        let mut each: Vec<(State<'a>, Option<&Data>)> = Vec::new();
+        state: PacketState<'a>,
+    ) -> Vec<(PacketState<'a>, Option<&'a Data>)> {
+        let mut each: Vec<(PacketState<'a>, Option<&Data>)> = Vec::new();
         let mut known: HashMap<Option<&Data>, usize> = HashMap::new();
         for (probability, found) in self.lookups(key, map, &state) {
             let data = found.as_ref().and_then(|found| found.element.data.as_ref());
@@ -435,7 +435,7 @@ impl<'a> Tracer<'a, '_> {
                 continue;
             }
             known.insert(data, each.len());
-            let mut state = State { probability, ..state.clone() };
+            let mut state = PacketState { probability, ..state.clone() };
             state.found(found);
             each.push((state, data));
         }
@@ -448,7 +448,7 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         set: &'a Name,
-        state: &State<'a>,
+        state: &PacketState<'a>,
     ) -> Vec<(Probability, Option<MatchingElement<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             // The source port is not known.
@@ -469,7 +469,7 @@ impl<'a> Tracer<'a, '_> {
         each.chain(rest).collect()
     }
 
-    fn value(&self, selector: Selector, state: &State<'_>, random: u32) -> Value {
+    fn value(&self, selector: Selector, state: &PacketState<'_>, random: u32) -> Value {
         match selector {
             Selector::SourceAddress => Value::Address(self.packet.source),
             Selector::SourceNetwork { prefix_length } => {
@@ -507,8 +507,8 @@ impl<'a> Tracer<'a, '_> {
     }
 }
 
-fn refused(state: State<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<'_> {
-    let State { probability, path, destination, translated, masqueraded, .. } = state;
+fn refused(state: PacketState<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<'_> {
+    let PacketState { probability, path, destination, translated, masqueraded, .. } = state;
     let (hook, priority) = (base.hook.into(), base.priority);
     let refused_at = RefusedAt {
         hook,
@@ -522,7 +522,7 @@ fn refused(state: State<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<
     Branch { probability, path, verdict, refused_at: Some(refused_at) }
 }
 
-fn delivered(state: &State<'_>) -> PacketVerdict {
+fn delivered(state: &PacketState<'_>) -> PacketVerdict {
     PacketVerdict::Delivered {
         destination: state.destination,
         translated: state.translated,
@@ -530,6 +530,6 @@ fn delivered(state: &State<'_>) -> PacketVerdict {
     }
 }
 
-fn translated(state: State<'_>, to: SocketAddr) -> (State<'_>, Option<Exit>) {
-    (State { destination: to, translated: true, ..state }, Some(Exit::Accepted))
+fn translated(state: PacketState<'_>, to: SocketAddr) -> (PacketState<'_>, Option<Exit>) {
+    (PacketState { destination: to, translated: true, ..state }, Some(Exit::Accepted))
 }

@@ -7,7 +7,7 @@ use rulegen_kernel::nftables::TouchedChains;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Table};
 
-use super::family::Family;
+use super::family::FamilyRules;
 
 /// The chains to repair.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Damage {
     }
 
     /// Records the damage in the state of a family.
-    pub(super) fn apply(&self, name: IpFamily, family: &mut Family) {
+    pub(super) fn apply(&self, name: IpFamily, family: &mut FamilyRules) {
         match self {
             Self::None => {}
             Self::Chains(chains) => {

@@ -17,7 +17,7 @@ use crate::quarantine::Quarantine;
 use crate::report::{IptablesReport, IptablesRules, OperationCounts, Operations, Phase};
 
 /// The desired state of a family, and what is known about its state in the kernel.
-pub(super) struct Family {
+pub(super) struct FamilyRules {
     name: IpFamily,
     pub(super) live: LiveRuleset,
     kernel: KernelState,
@@ -88,7 +88,7 @@ pub(super) struct Done {
     pub(super) in_use: usize,
 }
 
-impl Family {
+impl FamilyRules {
     pub(super) fn new(name: IpFamily, live: LiveRuleset, quarantine: Quarantine) -> Self {
         Self {
             name,

@@ -40,7 +40,7 @@ use crate::report::Phase;
 use crate::set_up::{log_sysctl_change, log_sysctl_failure};
 
 use damage::Damage;
-use family::{Done, Family, Prepared};
+use family::{Done, FamilyRules, Prepared};
 use resync_trigger::ResyncTrigger;
 use tools::Tools;
 
@@ -56,7 +56,7 @@ pub(crate) struct IptablesBackend {
     /// Read by the cleanup of the other variant.
     variant: Arc<OnceLock<Variant>>,
     names: Vec<IpFamily>,
-    families: BTreeMap<IpFamily, Family>,
+    families: BTreeMap<IpFamily, FamilyRules>,
     resync_trigger: ResyncTrigger,
     /// Whether the last sync was a full resync with a pace of its own. One that follows a patch which
     /// did not succeed has none: such patches may be as frequent as changes.
@@ -109,12 +109,12 @@ impl IptablesBackend {
                 let mut plan = plan(&snapshot, store.config(), *family);
                 plan.services.retain(|service| !quarantine.holds(&service_of(&service.name)));
                 let live = LiveRuleset::new(plan);
-                self.families.insert(*family, Family::new(*family, live, quarantine));
+                self.families.insert(*family, FamilyRules::new(*family, live, quarantine));
             }
             return BTreeMap::new();
         }
         let families = self.families.iter_mut();
-        let patch = |(family, of): (&IpFamily, &mut Family)| {
+        let patch = |(family, of): (&IpFamily, &mut FamilyRules)| {
             let in_rules = changes.services.iter().filter(|change| of.follow(change));
             let in_rules: Vec<&ServiceChange> = in_rules.collect();
             let plans = in_rules.into_iter().flat_map(|change| plans(store, change, *family));
@@ -132,7 +132,7 @@ impl IptablesBackend {
 
     /// Writes all families in one commit, if that is possible and not refused.
     fn write_together(
-        families: &mut BTreeMap<IpFamily, Family>,
+        families: &mut BTreeMap<IpFamily, FamilyRules>,
         tools: &mut Tools,
         patches: &BTreeMap<IpFamily, Patch>,
         watch: &mut Stopwatch,
@@ -140,7 +140,7 @@ impl IptablesBackend {
         let each = || Together::Failed(BTreeMap::new());
         if families.len() < 2
             || !tools.commits_together()
-            || families.values().any(Family::is_damaged)
+            || families.values().any(FamilyRules::is_damaged)
         {
             return each();
         }
@@ -160,7 +160,7 @@ impl IptablesBackend {
             Err(error) => {
                 tracing::warn!(%error, "commit of all IP families failed, writing each on its own");
                 if !error.is_refusal() {
-                    families.values_mut().for_each(Family::forget);
+                    families.values_mut().for_each(FamilyRules::forget);
                 }
                 return each();
             }
@@ -180,7 +180,7 @@ impl IptablesBackend {
         if restored.in_use.iter().any(|of| is_patch(&of.family)) {
             // A foreign rule leads to one of our chains, or one of our rules was changed so.
             tracing::debug!("a deleted chain is in use, doing a full resync");
-            families.values_mut().for_each(Family::forget);
+            families.values_mut().for_each(FamilyRules::forget);
             return Together::Failed(done);
         }
         let full = families.keys().copied().filter(|name| !is_patch(name));
@@ -231,7 +231,7 @@ impl IptablesBackend {
 
     /// The loopback guard rules must be written first; at this point they are.
     fn route_localnet(&mut self) {
-        let wants = |of: &Family| of.is_known() && of.live.guards_loopback();
+        let wants = |of: &FamilyRules| of.is_known() && of.live.guards_loopback();
         if self.routes_localnet || !self.families.values().any(wants) {
             return;
         }
@@ -254,7 +254,7 @@ impl Backend for IptablesBackend {
         self.has_own_pace = true;
         let families = self.families.iter();
         let is_patched =
-            |(name, of): &(&IpFamily, &Family)| of.is_known() && patches.contains_key(*name);
+            |(name, of): &(&IpFamily, &FamilyRules)| of.is_known() && patches.contains_key(*name);
         let patched: BTreeSet<IpFamily> =
             families.filter(is_patched).map(|(name, _)| *name).collect();
         let done = match self.write(&patches, &mut watch) {
@@ -277,7 +277,7 @@ impl Backend for IptablesBackend {
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
         // Families that are not written or not known are fully compared anyway.
-        let is_known = self.families.values().any(Family::is_known_but_for_chains);
+        let is_known = self.families.values().any(FamilyRules::is_known_but_for_chains);
         let Some(tools) = self.tools.as_mut().filter(|_| is_known) else { return Vec::new() };
         let mut drift = Vec::new();
         for event in events {
@@ -295,7 +295,7 @@ impl Backend for IptablesBackend {
             }
         }
         if self.resync_trigger.wants_resync(Instant::now()) {
-            self.families.values_mut().for_each(Family::suspect);
+            self.families.values_mut().for_each(FamilyRules::suspect);
             drift.push(Drift::suspected(self.resync_trigger.writer()));
         }
         drift

@@ -90,14 +90,14 @@ impl DynamicSets for FakeKernel {
 }
 
 /// A store, and a backend with a fake kernel.
-struct Bench {
+struct BackendFixture {
     store: ConfiguredStore,
     backend: Nftables<FakeKernel>,
     searches: mpsc::Receiver<ReadClients>,
     now: Instant,
 }
 
-impl Bench {
+impl BackendFixture {
     fn new(services: std::ops::Range<usize>) -> Self {
         let config = ProxyConfig { mode: ProxyMode::Nftables, ..ProxyConfig::default() };
         let families = [IpFamily::Ipv4];
@@ -205,7 +205,7 @@ fn read(object: &Value) -> Object {
 
 #[test]
 fn first_sync_leaves_out_only_rejected_services() {
-    let mut bench = Bench::new(0..500);
+    let mut bench = BackendFixture::new(0..500);
     bench.refuse(&[&[7], &[250], &[499], &[100, 101]]);
     let (commits, rehearsals) = bench.sync();
     bench.holds_all_but(&[7, 250, 499, 101]);
@@ -221,7 +221,7 @@ fn first_sync_leaves_out_only_rejected_services() {
 
 #[test]
 fn sync_of_changes_leaves_out_only_rejected_services() {
-    let mut bench = Bench::new(0..300);
+    let mut bench = BackendFixture::new(0..300);
     bench.sync();
     bench.holds_all_but(&[]);
     bench.refuse(&[&[5], &[400]]);
@@ -237,7 +237,7 @@ fn sync_of_changes_leaves_out_only_rejected_services() {
 
 #[test]
 fn rest_depends_on_the_cpu_time_of_a_sync() {
-    let bench = Bench::new(0..0);
+    let bench = BackendFixture::new(0..0);
     let milliseconds = Duration::from_millis;
     let rest = |took, cpu| {
         bench.backend.rest_after(SyncCost { took: milliseconds(took), cpu: milliseconds(cpu) })
@@ -249,7 +249,7 @@ fn rest_depends_on_the_cpu_time_of_a_sync() {
 
 #[test]
 fn rejected_service_is_retried_later_and_when_it_changes() {
-    let mut bench = Bench::new(0..50);
+    let mut bench = BackendFixture::new(0..50);
     bench.refuse(&[&[5], &[6]]);
     bench.sync();
     // While they are rejected: the commit of the changes (here none), one for both Services and one
@@ -279,7 +279,7 @@ fn rejected_service_is_retried_later_and_when_it_changes() {
 
 #[test]
 fn rejected_service_is_released_when_deleted() {
-    let mut bench = Bench::new(0..50);
+    let mut bench = BackendFixture::new(0..50);
     bench.refuse(&[&[5], &[6]]);
     bench.sync();
     bench.delete(5);
@@ -290,7 +290,7 @@ fn rejected_service_is_released_when_deleted() {
 
 #[test]
 fn rejections_that_are_not_about_content_leave_out_no_service() {
-    let mut bench = Bench::new(0..50);
+    let mut bench = BackendFixture::new(0..50);
     bench.backend.kernel.refuses_all = Some(RefusalReason::Circumstances);
     let changes = bench.store.changes();
     let outcome = bench.backend.sync_at(&bench.store, &changes, bench.now);
@@ -302,16 +302,16 @@ fn rejections_that_are_not_about_content_leave_out_no_service() {
 }
 
 /// A Service with session affinity and three endpoints, each with clients.
-struct Affinity {
-    bench: Bench,
+struct AffinityFixture {
+    bench: BackendFixture,
     set: Name,
     /// The numbers of the three endpoints.
     numbers: [u32; 3],
 }
 
-impl Affinity {
+impl AffinityFixture {
     fn new() -> Self {
-        let mut bench = Bench::new(0..3);
+        let mut bench = BackendFixture::new(0..3);
         let set = Name::from("affinity/default/s7/tcp/a");
         let mut numbers_of = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
             bench.put_with(7, endpoints, "ClientIP");
@@ -379,7 +379,7 @@ fn keys(number: u32, clients: u8) -> Vec<Key> {
 
 #[test]
 fn affinity_clients_of_a_removed_endpoint_are_deleted_after_the_commit() {
-    let mut affinity = Affinity::new();
+    let mut affinity = AffinityFixture::new();
     assert_eq!(affinity.endpoints(0..2), (1, 0));
     assert_eq!(affinity.bench.backend.kernel.reads, 0, "nothing is read before the commit");
     assert_eq!(affinity.counts(), [5, 5, 5]);
@@ -401,7 +401,7 @@ fn affinity_clients_of_a_removed_endpoint_are_deleted_after_the_commit() {
 
 #[test]
 fn affinity_clients_of_an_endpoint_that_returned_are_kept() {
-    let mut affinity = Affinity::new();
+    let mut affinity = AffinityFixture::new();
     affinity.endpoints(0..2);
     let searches = affinity.searches();
     affinity.endpoints(0..3);
@@ -411,7 +411,7 @@ fn affinity_clients_of_an_endpoint_that_returned_are_kept() {
 
 #[test]
 fn affinity_set_has_one_search_at_a_time() {
-    let mut affinity = Affinity::new();
+    let mut affinity = AffinityFixture::new();
     affinity.endpoints(0..2);
     let first = affinity.searches();
     affinity.endpoints(0..1);
@@ -433,7 +433,7 @@ fn affinity_set_has_one_search_at_a_time() {
 
 #[test]
 fn affinity_clients_of_a_recreated_set_are_kept() {
-    let mut affinity = Affinity::new();
+    let mut affinity = AffinityFixture::new();
     affinity.endpoints(0..2);
     let searches = affinity.searches();
     affinity.bench.delete(7);
@@ -446,7 +446,7 @@ fn affinity_clients_of_a_recreated_set_are_kept() {
 
 /// An agent that stopped and is started again, with a record in a folder of its own.
 struct Restart {
-    bench: Bench,
+    bench: BackendFixture,
     folder: PathBuf,
 }
 
@@ -461,7 +461,7 @@ impl Restart {
     fn new(label: &str) -> Self {
         let folder = format!("rulegen-record-{}-{label}", std::process::id());
         let mut restart =
-            Self { bench: Bench::new(0..20), folder: std::env::temp_dir().join(folder) };
+            Self { bench: BackendFixture::new(0..20), folder: std::env::temp_dir().join(folder) };
         restart.bench.backend.record = Some(record(&restart.folder));
         restart.bench.sync();
         restart.see_own_commit();
@@ -543,8 +543,8 @@ fn restart_with_recorded_tables_reads_nothing() {
 
 #[test]
 fn restart_reads_tables_that_may_have_changed() {
-    type Change = fn(&mut Restart);
-    let before_stop: [(&str, Change); 6] = [
+    type RestartEdit = fn(&mut Restart);
+    let before_stop: [(&str, RestartEdit); 6] = [
         ("commit without an event yet", |restart| restart.bench.backend.kernel.generation += 1),
         ("change by another program, without an event yet", |restart| {
             damage(&mut restart.bench.backend.kernel);
@@ -568,7 +568,7 @@ fn restart_reads_tables_that_may_have_changed() {
         }),
         ("no state folder", |restart| restart.bench.backend.record = None),
     ];
-    let after_stop: [(&str, Change); 8] = [
+    let after_stop: [(&str, RestartEdit); 8] = [
         ("commit by another program", |restart| restart.bench.backend.kernel.generation += 1),
         ("change by another program", |restart| damage(&mut restart.bench.backend.kernel)),
         // As many commits as it takes to come back to the same number.
@@ -720,7 +720,7 @@ const DRIFTS: [(&str, Drifting); 7] = [
 fn drift_reads_only_the_parts_that_the_event_names() {
     for (label, drifting) in DRIFTS {
         for is_pending in [false, true] {
-            let mut bench = Bench::new(0..20);
+            let mut bench = BackendFixture::new(0..20);
             bench.sync();
             let kernel = &mut bench.backend.kernel;
             (kernel.reads, kernel.partial_reads) = (0, 0);
@@ -777,7 +777,7 @@ fn drift_that_may_be_anywhere_reads_everything() {
     };
     let drifts = [table_gone, set_gone, lost, undecodable, other_set];
     for (number, drifting) in drifts.into_iter().enumerate() {
-        let mut bench = Bench::new(0..20);
+        let mut bench = BackendFixture::new(0..20);
         bench.sync();
         bench.backend.kernel.reads = 0;
         let event = drifting(&mut bench.backend.kernel);
@@ -790,7 +790,7 @@ fn drift_that_may_be_anywhere_reads_everything() {
 
 #[test]
 fn drift_whose_repair_is_overtaken_reads_everything() {
-    let mut bench = Bench::new(0..20);
+    let mut bench = BackendFixture::new(0..20);
     bench.sync();
     let event = DRIFTS[0].1(&mut bench.backend.kernel);
     bench.backend.on_ruleset_events(&[event]);

@@ -13,7 +13,7 @@ use super::{access, print, print_with};
 use crate::args::{DoctorArgs, DoctorForm, VariantChoice};
 use crate::configuration;
 use crate::families;
-use crate::inputs::{self, Inputs, Unreachable};
+use crate::inputs::{self, ApiUnreachable, Inputs};
 use crate::problems::print_error;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let checks = chosen(&args.checks);
     let found = match inputs::find_with(&args.objects, &args.proxy, flags(args)?) {
         Ok(found) => found,
-        Err(error) if error.is::<Unreachable>() => {
+        Err(error) if error.is::<ApiUnreachable>() => {
             print_error(&error);
             return Ok(ExitCode::from(2));
         }

@@ -22,10 +22,10 @@ const GAP: usize = 3;
 /// Columns and rows of text.
 pub(super) struct TextTable {
     header: Vec<&'static str>,
-    rows: Vec<Row>,
+    rows: Vec<TextRow>,
 }
 
-struct Row {
+struct TextRow {
     cells: Vec<String>,
     state: State,
 }
@@ -49,7 +49,7 @@ pub(super) fn of(view: &View<'_>, wide: bool) -> TextTable {
     let rows = view.services.iter().flat_map(|service| {
         service.frontends.iter().enumerate().map(move |(n, frontend)| {
             let cells = cells(view, service, frontend, n == 0, wide);
-            Row { cells, state: frontend.compared }
+            TextRow { cells, state: frontend.compared }
         })
     });
     TextTable { header, rows: rows.collect() }
@@ -173,7 +173,7 @@ impl TextTable {
         for row in self.rows.iter().filter(|row| !known.contains(row.cells.as_slice())) {
             row.write(out, paint, &widths)?;
         }
-        let left: HashSet<&[String]> = self.rows.iter().map(Row::frontend).collect();
+        let left: HashSet<&[String]> = self.rows.iter().map(TextRow::frontend).collect();
         for row in before.rows.iter().filter(|row| !left.contains(row.frontend())) {
             let removed = ["<removed>".to_owned()];
             let cells = [row.frontend(), &removed].concat();
@@ -193,7 +193,7 @@ impl TextTable {
     }
 }
 
-impl Row {
+impl TextRow {
     /// The cells that name the frontend: up to `FRONTEND`.
     fn frontend(&self) -> &[String] {
         self.cells.get(..FRONTEND_COLUMNS).unwrap_or_default()

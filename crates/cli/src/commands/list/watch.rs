@@ -18,7 +18,7 @@ use crate::inputs::Inputs;
 use crate::paint::Paint;
 
 /// The kernel's events about the rules.
-enum Watcher {
+enum RulesWatcher {
     Nftables(nftables::Watcher),
     Iptables(iptables::Watcher),
 }
@@ -31,7 +31,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Prints changes since `before` until the process is stopped or standard output is closed.
 pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: TextTable) -> Result<()> {
-    let mut watcher = Watcher::open(args, found)?;
+    let mut watcher = RulesWatcher::open(args, found)?;
     let paint = Paint::for_stdout();
     // The first read finds changes that were made before the watcher was open.
     loop {
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: TextTable) -> Res
     }
 }
 
-impl Watcher {
+impl RulesWatcher {
     fn open(args: &ListArgs, found: &Inputs) -> Result<Self> {
         Ok(match RuleSource::of(args, &found.config)? {
             RuleSource::Nftables => {

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// One packet. Fields may be added, but not renamed or removed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Packet<'a> {
+struct PacketJson<'a> {
     /// Sequence number, from 1.
     packet: u64,
     /// The kernel's trace ID, as `nft monitor trace` shows it.
@@ -25,9 +25,9 @@ struct Packet<'a> {
     /// `tcp`, `udp`, `sctp`, or the protocol's number.
     protocol: String,
     /// The source on arrival.
-    source: Socket,
+    source: SocketJson,
     /// The destination on arrival.
-    destination: Socket,
+    destination: SocketJson,
     /// Input interface; null if this host sent it.
     in_interface: Option<&'a str>,
     /// Output interface, if known.
@@ -35,7 +35,7 @@ struct Packet<'a> {
     /// The service port, as namespace/name:port.
     service: Option<&'a str>,
     /// The translated destination: the endpoint.
-    endpoint: Option<Socket>,
+    endpoint: Option<SocketJson>,
     /// Whether it was masqueraded.
     masqueraded: bool,
     /// The reason, in words.
@@ -52,11 +52,11 @@ struct Packet<'a> {
     why: Option<String>,
     /// The stable code of the reason, if it was not delivered or forwarded.
     why_code: Option<&'static str>,
-    steps: Vec<Step<'a>>,
+    steps: Vec<StepJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Socket {
+struct SocketJson {
     address: IpAddr,
     /// Null for protocols without ports.
     port: Option<u16>,
@@ -65,7 +65,7 @@ struct Socket {
 /// A rule that matched, or a policy that applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Step<'a> {
+struct StepJson<'a> {
     /// The hook in nft's syntax.
     hook: Option<&'static str>,
     /// The table's family. The table may be foreign.
@@ -98,10 +98,10 @@ pub(super) fn write(out: &mut impl Write, update: &TraceUpdate) -> io::Result<()
 pub(super) fn write_loss(out: &mut impl Write) -> io::Result<()> {
     /// Printed when events were lost: packets before and after it may be incomplete.
     #[derive(Serialize)]
-    struct Loss {
+    struct LostEvents {
         lost: bool,
     }
-    line(out, &Loss { lost: true })
+    line(out, &LostEvents { lost: true })
 }
 
 fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
@@ -109,24 +109,24 @@ fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
     writeln!(out)
 }
 
-fn object(packet: &TracedPacket) -> Packet<'_> {
+fn object(packet: &TracedPacket) -> PacketJson<'_> {
     let header = &packet.header;
     let endpoint = packet.endpoint;
-    Packet {
+    PacketJson {
         packet: packet.number,
         trace_id: format!("{:08x}", packet.id),
         time: Timestamp::now(),
         family: header.family(),
         protocol: protocol(header),
-        source: Socket { address: header.source, port: header.ports.map(|ports| ports.source) },
-        destination: Socket {
+        source: SocketJson { address: header.source, port: header.ports.map(|ports| ports.source) },
+        destination: SocketJson {
             address: header.destination,
             port: header.ports.map(|ports| ports.destination),
         },
         in_interface: header.in_interface.as_deref(),
         out_interface: packet.last.out_interface.as_deref(),
         service: packet.service.as_ref().map(|service| service.as_str()),
-        endpoint: endpoint.map(|to| Socket { address: to.ip(), port: Some(to.port()) }),
+        endpoint: endpoint.map(|to| SocketJson { address: to.ip(), port: Some(to.port()) }),
         masqueraded: packet.masqueraded,
         masqueraded_because: packet.why_masqueraded().map(MasqueradeReason::text),
         masqueraded_code: packet.why_masqueraded().map(MasqueradeReason::code),
@@ -144,14 +144,14 @@ fn protocol(header: &PacketHeader) -> String {
     named.unwrap_or_else(|| header.protocol.to_string())
 }
 
-fn step(step: &TracedStep) -> Step<'_> {
+fn step(step: &TracedStep) -> StepJson<'_> {
     let (handle, rule, found) = match &step.kind {
         StepKind::Rule { handle, rule, found, .. } => {
             (Some(*handle), rule.as_ref(), found.as_ref())
         }
         StepKind::Policy(_) => (None, None, None),
     };
-    Step {
+    StepJson {
         hook: step.hook,
         family: step.at.family.word(),
         table: step.at.table.as_str(),

@@ -18,7 +18,7 @@ use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
 use ruleset_cache::RulesetCache;
 
 use crate::WrongUsage;
-use crate::args::{To, TraceArgs, TraceForm};
+use crate::args::{TraceArgs, TraceDestination, TraceForm};
 use crate::paint::Paint;
 use crate::problems::say;
 
@@ -55,15 +55,15 @@ fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
     let mut to = Vec::new();
     for one in &args.to {
         match one {
-            To::Network(network) => to.push(TraceTarget::Network(network.trunc())),
-            To::Socket(socket, protocol) => {
+            TraceDestination::Network(network) => to.push(TraceTarget::Network(network.trunc())),
+            TraceDestination::Socket(socket, protocol) => {
                 let protocols = protocol.map_or(Protocol::ALL.to_vec(), |protocol| vec![protocol]);
                 to.extend(protocols.into_iter().map(|protocol| {
                     let frontend = Frontend::at_ip(socket.ip(), protocol, socket.port());
                     TraceTarget::Frontend(frontend)
                 }));
             }
-            To::Service(service) => {
+            TraceDestination::Service(service) => {
                 let frontends = frontends(service, known);
                 let frontends = frontends.context("see `rulegen list`")?;
                 to.extend(frontends.into_iter().map(TraceTarget::Frontend));

@@ -27,7 +27,7 @@ pub(super) struct Decoded {
 pub(super) struct Lookup {
     pub(super) set: Arc<str>,
     /// The field that is looked up; `None` for several fields, or if it is not understood.
-    field: Option<Loaded>,
+    field: Option<RegisterContent>,
     negated: bool,
     /// Whether the element's data is the verdict.
     is_verdict: bool,
@@ -37,7 +37,7 @@ pub(super) struct Lookup {
 
 /// What a register holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loaded {
+enum RegisterContent {
     Field {
         field: PacketField,
         /// Length in bytes.
@@ -66,7 +66,7 @@ impl Decoded {
         let mut verdicts = None;
         for lookup in lookups {
             let elements = lookup.field.and_then(|loaded| {
-                let Loaded::Field { length, .. } = loaded else { return None };
+                let RegisterContent::Field { length, .. } = loaded else { return None };
                 Some((loaded, sets.elements(&lookup.set, length)?))
             });
             let Some(at) = rule.conditions.get_mut(lookup.at) else { continue };
@@ -100,17 +100,17 @@ impl Decoded {
     }
 }
 
-impl Loaded {
+impl RegisterContent {
     /// The condition that the loaded value is one of these elements.
     fn is_in(self, elements: &[KeyRange], negated: bool) -> Option<FilterCondition> {
         match self {
-            Loaded::Field { field, length, mask, is_host_order: false } => {
+            RegisterContent::Field { field, length, mask, is_host_order: false } => {
                 let mask = mask | after(length);
                 let ranges = ranges(elements);
                 Some(FilterCondition::Is { field, mask, ranges, negated })
             }
             // Flags and marks are compared with single values.
-            Loaded::Field { field, length: 4, mask, is_host_order: true } => {
+            RegisterContent::Field { field, length: 4, mask, is_host_order: true } => {
                 let mut values: Vec<(u128, u128)> = Vec::new();
                 for element in elements {
                     (element.low == element.high).then_some(())?;
@@ -140,7 +140,7 @@ pub(super) fn decode(expressions: &[u8]) -> Decoded {
 
 #[derive(Default)]
 struct Decoder {
-    registers: BTreeMap<u32, Loaded>,
+    registers: BTreeMap<u32, RegisterContent>,
     decoded: Decoded,
     /// Whether the rule had an effect already, which no condition behind it can undo.
     has_effect: bool,
@@ -209,7 +209,7 @@ impl Decoder {
         }
     }
 
-    fn load(&mut self, data: &[u8], register: u16, loaded: Loaded) {
+    fn load(&mut self, data: &[u8], register: u16, loaded: RegisterContent) {
         match number(data, register) {
             Some(register) => {
                 self.registers.insert(word_of(register), loaded);
@@ -218,9 +218,9 @@ impl Decoder {
         }
     }
 
-    fn loaded(&self, data: &[u8], register: u16) -> Loaded {
+    fn loaded(&self, data: &[u8], register: u16) -> RegisterContent {
         let register = number(data, register).map(word_of);
-        register.and_then(|at| self.registers.get(&at)).copied().unwrap_or(Loaded::Unknown)
+        register.and_then(|at| self.registers.get(&at)).copied().unwrap_or(RegisterContent::Unknown)
     }
 
     fn payload(&mut self, data: &[u8]) {
@@ -243,7 +243,7 @@ impl Decoder {
             (Some(2), Some((offset, length))) => {
                 plain(PacketField::Transport { offset, length }, length)
             }
-            _ => Loaded::Unknown,
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -262,13 +262,13 @@ impl Decoder {
         let loaded = match key {
             Some(1) => plain(PacketField::EtherType, 2),
             Some(3) => in_host_order(PacketField::Mark),
-            Some(4) => Loaded::Interface { is_input: true },
-            Some(5) => Loaded::Interface { is_input: false },
+            Some(4) => RegisterContent::Interface { is_input: true },
+            Some(5) => RegisterContent::Interface { is_input: false },
             Some(6) => plain(PacketField::InInterface, 16),
             Some(7) => plain(PacketField::OutInterface, 16),
             Some(15) => plain(PacketField::Family, 1),
             Some(16) => plain(PacketField::Protocol, 1),
-            _ => Loaded::Unknown,
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -285,7 +285,7 @@ impl Decoder {
         let loaded = match number(data, KEY) {
             Some(0) => in_host_order(PacketField::ConnectionState),
             Some(2) => in_host_order(PacketField::ConnectionStatus),
-            _ => Loaded::Unknown,
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -296,9 +296,9 @@ impl Decoder {
         const RESULT: u16 = 2;
         const FLAGS: u16 = 3;
         let loaded = match (number(data, RESULT), number(data, FLAGS)) {
-            (Some(3), Some(1)) => Loaded::AddressType(PacketField::SourceIsLocal),
-            (Some(3), Some(2)) => Loaded::AddressType(PacketField::DestinationIsLocal),
-            _ => Loaded::Unknown,
+            (Some(3), Some(1)) => RegisterContent::AddressType(PacketField::SourceIsLocal),
+            (Some(3), Some(2)) => RegisterContent::AddressType(PacketField::DestinationIsLocal),
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -314,16 +314,16 @@ impl Decoder {
         let is_masking = number(data, OPERATION).unwrap_or_default() == 0
             && value(data, XOR).is_some_and(|xor| xor.iter().all(|byte| *byte == 0));
         let loaded = match (self.loaded(data, FROM), mask) {
-            (Loaded::Field { field, length, mask: before, is_host_order }, Some(mask))
+            (RegisterContent::Field { field, length, mask: before, is_host_order }, Some(mask))
                 if is_masking =>
             {
                 let mask = match is_host_order {
                     true => host_order_to_network(left_aligned(mask)),
                     false => left_aligned(mask),
                 };
-                Loaded::Field { field, length, mask: before & mask, is_host_order }
+                RegisterContent::Field { field, length, mask: before & mask, is_host_order }
             }
-            _ => Loaded::Unknown,
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -334,10 +334,10 @@ impl Decoder {
         const TO: u16 = 2;
         const SIZE: u16 = 5;
         let loaded = match (self.loaded(data, FROM), number(data, SIZE)) {
-            (Loaded::Field { field, length: 4, mask, is_host_order: true }, Some(4)) => {
-                Loaded::Field { field, length: 4, mask, is_host_order: false }
+            (RegisterContent::Field { field, length: 4, mask, is_host_order: true }, Some(4)) => {
+                RegisterContent::Field { field, length: 4, mask, is_host_order: false }
             }
-            _ => Loaded::Unknown,
+            _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
     }
@@ -350,20 +350,20 @@ impl Decoder {
         let (loaded, operation) = (self.loaded(data, FROM), number(data, OPERATION));
         let condition = value(data, DATA).zip(operation).and_then(|(value, operation)| {
             match (loaded, operation) {
-                (Loaded::Field { .. }, 0 | 1) => equal(loaded, value, operation == 1),
-                (Loaded::Interface { is_input }, 0 | 1) => {
+                (RegisterContent::Field { .. }, 0 | 1) => equal(loaded, value, operation == 1),
+                (RegisterContent::Interface { is_input }, 0 | 1) => {
                     let index = u32::from_ne_bytes(value.try_into().ok()?);
                     let field =
                         if is_input { PacketField::InInterface } else { PacketField::OutInterface };
                     let name = if_indextoname(index).ok()?;
                     Some(FilterCondition::is(field, CString::as_bytes(&name), operation == 1))
                 }
-                (Loaded::AddressType(field), 0 | 1) => {
+                (RegisterContent::AddressType(field), 0 | 1) => {
                     const LOCAL: u32 = 2;
                     let kind = u32::from_ne_bytes(value.try_into().ok()?);
                     (kind == LOCAL).then(|| FilterCondition::is(field, &[1], operation == 1))
                 }
-                (Loaded::Field { field, length, mask, is_host_order: false }, _) => {
+                (RegisterContent::Field { field, length, mask, is_host_order: false }, _) => {
                     let value = left_aligned(value);
                     let (low, high) = match operation {
                         2 => (0, value.checked_sub(1)?),
@@ -391,7 +391,7 @@ impl Decoder {
         let ends = value(data, LOW).zip(value(data, HIGH));
         let condition = match (loaded, ends, number(data, OPERATION)) {
             (
-                Loaded::Field { field, length, mask, is_host_order: false },
+                RegisterContent::Field { field, length, mask, is_host_order: false },
                 Some((low, high)),
                 Some(operation @ (0 | 1)),
             ) => {
@@ -418,13 +418,13 @@ impl Decoder {
         let loaded = self.loaded(data, FROM);
         self.condition(FilterCondition::Unknown(format!("{}{not}@{set}", name_of(loaded)).into()));
         if let Some(at) = self.decoded.rule.conditions.len().checked_sub(1) {
-            let field = (loaded != Loaded::Unknown && !self.has_effect).then_some(loaded);
+            let field = (loaded != RegisterContent::Unknown && !self.has_effect).then_some(loaded);
             let is_verdict = to == Some(0);
             self.decoded.lookups.push(Lookup { set, field, negated, is_verdict, at });
         }
         match to {
             Some(0) => self.act(Action::Anything("vmap".into())),
-            Some(_) => self.load(data, TO, Loaded::Unknown),
+            Some(_) => self.load(data, TO, RegisterContent::Unknown),
             None => {}
         }
     }
@@ -438,7 +438,7 @@ impl Decoder {
                 let action = inside(data, DATA).and_then(verdict).unwrap_or_else(not_followed);
                 self.act(action);
             }
-            _ => self.load(data, TO, Loaded::Unknown),
+            _ => self.load(data, TO, RegisterContent::Unknown),
         }
     }
 
@@ -488,8 +488,8 @@ fn is_counter(data: &[u8]) -> bool {
     number(data, 1) == Some(1)
 }
 
-fn equal(loaded: Loaded, value: &[u8], negated: bool) -> Option<FilterCondition> {
-    let Loaded::Field { field, length, mask, is_host_order } = loaded else { return None };
+fn equal(loaded: RegisterContent, value: &[u8], negated: bool) -> Option<FilterCondition> {
+    let RegisterContent::Field { field, length, mask, is_host_order } = loaded else { return None };
     if is_host_order {
         let value = host_order_to_network(left_aligned(value));
         let ranges = [(value, value)].into();
@@ -504,30 +504,30 @@ fn equal(loaded: Loaded, value: &[u8], negated: bool) -> Option<FilterCondition>
     Some(FilterCondition::Is { field, mask, ranges: [(value, value)].into(), negated })
 }
 
-fn plain(field: PacketField, length: u32) -> Loaded {
+fn plain(field: PacketField, length: u32) -> RegisterContent {
     match usize::try_from(length) {
         Ok(length) if length <= 16 => {
-            Loaded::Field { field, length, mask: u128::MAX, is_host_order: false }
+            RegisterContent::Field { field, length, mask: u128::MAX, is_host_order: false }
         }
-        _ => Loaded::Unknown,
+        _ => RegisterContent::Unknown,
     }
 }
 
-fn in_host_order(field: PacketField) -> Loaded {
-    Loaded::Field { field, length: 4, mask: u128::MAX, is_host_order: true }
+fn in_host_order(field: PacketField) -> RegisterContent {
+    RegisterContent::Field { field, length: 4, mask: u128::MAX, is_host_order: true }
 }
 
-fn not_understood(loaded: Loaded) -> FilterCondition {
+fn not_understood(loaded: RegisterContent) -> FilterCondition {
     FilterCondition::Unknown(format!("{}…", name_of(loaded)).into())
 }
 
-fn name_of(loaded: Loaded) -> String {
+fn name_of(loaded: RegisterContent) -> String {
     match loaded {
-        Loaded::Field { field, .. } => format!("{} ", field.name()),
-        Loaded::Interface { is_input: true } => "iif ".to_owned(),
-        Loaded::Interface { is_input: false } => "oif ".to_owned(),
-        Loaded::AddressType(_) => "fib … type ".to_owned(),
-        Loaded::Unknown => String::new(),
+        RegisterContent::Field { field, .. } => format!("{} ", field.name()),
+        RegisterContent::Interface { is_input: true } => "iif ".to_owned(),
+        RegisterContent::Interface { is_input: false } => "oif ".to_owned(),
+        RegisterContent::AddressType(_) => "fib … type ".to_owned(),
+        RegisterContent::Unknown => String::new(),
     }
 }
 

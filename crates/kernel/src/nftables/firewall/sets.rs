@@ -123,7 +123,7 @@ fn elements(
     const SET: u16 = 2;
     const ELEMENTS: u16 = 3;
     let mut points: Option<Vec<Point>> = Some(Vec::new());
-    let body = |header: &mut crate::nftables::raw::Header<'_>| {
+    let body = |header: &mut crate::nftables::raw::MessageHeader<'_>| {
         header.text(TABLE, table);
         header.text(SET, name);
     };

@@ -16,7 +16,7 @@ use crate::netlink::{Dumped, attribute, family};
 use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
 use crate::nftables::watch::TouchedChain;
-use crate::nftables::{ATTEMPTS, DataplaneError, raw::Header};
+use crate::nftables::{ATTEMPTS, DataplaneError, raw::MessageHeader};
 
 /// A chain without its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub(super) fn each_rule(
     chain: &ChainName,
     each: impl FnMut(&[u8]),
 ) -> Result<(), Interrupted> {
-    let body = |header: &mut Header<'_>| {
+    let body = |header: &mut MessageHeader<'_>| {
         header.text(TABLE, table.name());
         header.text(RULE_CHAIN, chain.as_str());
     };

@@ -13,7 +13,7 @@ use rulegen_ruleset::iptables::{
 
 use super::read::{CHAIN_NAME, KernelChain, RULE_CHAIN, TABLE, chain, chains, rules};
 use crate::nftables::batch::{Batch, Finished};
-use crate::nftables::raw::Header;
+use crate::nftables::raw::MessageHeader;
 use crate::nftables::read::Interrupted;
 use crate::nftables::socket::NfTablesSocket;
 use crate::nftables::watch::TouchedChains;
@@ -60,7 +60,7 @@ pub(super) fn encoded(
         for changes in &transaction.tables {
             let table = changes.table;
             let (batch, actual) = (&mut batch, &actual);
-            let mut writer = Writer { socket, batch, family: *family, table, actual, in_use };
+            let mut writer = TableWriter { socket, batch, family: *family, table, actual, in_use };
             writer.table(changes)?;
         }
     }
@@ -134,7 +134,7 @@ fn room(transactions: &[(IpFamily, &Transaction<'_>)]) -> usize {
     counts.map(|counts| counts.rules * OF_A_RULE + counts.changes() * OF_A_CHAIN).sum()
 }
 
-type Actual = BTreeMap<(Table, ChainName), KernelChain>;
+type KernelChains = BTreeMap<(Table, ChainName), KernelChain>;
 
 /// The chains of a transaction that exist. A few are requested by name; for many the names of all
 /// chains are read.
@@ -142,12 +142,12 @@ fn existing(
     socket: &mut NfTablesSocket,
     family: IpFamily,
     transaction: &Transaction<'_>,
-) -> Result<Actual, Interrupted> {
+) -> Result<KernelChains, Interrupted> {
     const FEW: usize = 256;
     let changes = transaction.tables.iter();
     let named = changes.flat_map(|of| of.changes.iter().map(|change| (of.table, change.chain())));
     let named: Vec<(Table, &ChainName)> = named.collect();
-    let mut actual = Actual::new();
+    let mut actual = KernelChains::new();
     if named.len() > FEW {
         let all = chains(socket, family)?.into_iter();
         actual.extend(all.map(|chain| (chain.id(), chain)));
@@ -161,23 +161,23 @@ fn existing(
 }
 
 /// Writes the changes of one table.
-struct Writer<'a> {
+struct TableWriter<'a> {
     socket: &'a mut NfTablesSocket,
     batch: &'a mut Batch,
     family: IpFamily,
     table: Table,
-    actual: &'a Actual,
+    actual: &'a KernelChains,
     in_use: &'a BTreeSet<ChainKey>,
 }
 
 /// Place of a new rule in its chain.
-enum Place {
+enum InsertPosition {
     Start,
     Before(u64),
     End,
 }
 
-impl Writer<'_> {
+impl TableWriter<'_> {
     /// First the chains, so that no rule leads to a missing one. Chains are deleted at the end, when
     /// no rule leads to them.
     fn table(&mut self, changes: &TableChanges<'_>) -> Result<(), Interrupted> {
@@ -186,7 +186,7 @@ impl Writer<'_> {
         for change in &changes.changes {
             if let Change::Prepend { chain, rule } = change {
                 self.step("add rule to", chain.as_str());
-                self.add(chain, rule, &Place::Start)?;
+                self.add(chain, rule, &InsertPosition::Start)?;
             }
         }
         for change in &changes.changes {
@@ -290,15 +290,15 @@ impl Writer<'_> {
             if !actual.is_empty() {
                 self.delete_rule(chain, None);
             }
-            return wanted.iter().try_for_each(|rule| self.add(chain, rule, &Place::End));
+            return wanted.iter().try_for_each(|rule| self.add(chain, rule, &InsertPosition::End));
         }
         for edit in edits {
             match edit {
                 Edit::Delete(handle) => self.delete_rule(chain, Some(handle)),
                 Edit::InsertBefore(handle, rule) => {
-                    self.add(chain, rule, &Place::Before(handle))?;
+                    self.add(chain, rule, &InsertPosition::Before(handle))?;
                 }
-                Edit::Append(rule) => self.add(chain, rule, &Place::End)?,
+                Edit::Append(rule) => self.add(chain, rule, &InsertPosition::End)?,
             }
         }
         Ok(())
@@ -336,7 +336,12 @@ impl Writer<'_> {
         });
     }
 
-    fn add(&mut self, chain: &ChainName, rule: &Rule, place: &Place) -> Result<(), Interrupted> {
+    fn add(
+        &mut self,
+        chain: &ChainName,
+        rule: &Rule,
+        place: &InsertPosition,
+    ) -> Result<(), Interrupted> {
         // NFTA_RULE_* and NFTA_RULE_COMPAT_*.
         const EXPRESSIONS: u16 = 4 | NESTED;
         const COMPATIBILITY: u16 = 5 | NESTED;
@@ -349,14 +354,14 @@ impl Writer<'_> {
         let encoded = encode(self.family, spec)
             .map_err(|error| self.refused("add rule to", chain, &error.to_string()))?;
         let flags = match place {
-            Place::End => libc::NLM_F_CREATE | libc::NLM_F_APPEND,
-            Place::Start | Place::Before(_) => libc::NLM_F_CREATE,
+            InsertPosition::End => libc::NLM_F_CREATE | libc::NLM_F_APPEND,
+            InsertPosition::Start | InsertPosition::Before(_) => libc::NLM_F_CREATE,
         };
         let table = self.table.name();
         self.message(libc::NFT_MSG_NEWRULE, flags, |header| {
             header.text(TABLE, table);
             header.text(RULE_CHAIN, chain.as_str());
-            if let Place::Before(handle) = place {
+            if let InsertPosition::Before(handle) = place {
                 header.bytes(POSITION, &handle.to_be_bytes());
             }
             header.bytes(EXPRESSIONS, &encoded.expressions);
@@ -368,7 +373,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn message(&mut self, kind: i32, flags: i32, body: impl FnOnce(&mut Header<'_>)) {
+    fn message(&mut self, kind: i32, flags: i32, body: impl FnOnce(&mut MessageHeader<'_>)) {
         self.batch.message(kind, self.family, flags, body);
     }
 
@@ -392,7 +397,7 @@ const RULE_HANDLE: u16 = 3;
 const NESTED: u16 = 0x8000;
 
 /// The hook, priority, policy and type of a new base chain, in the order of iptables-nft.
-fn write_base(header: &mut Header<'_>, base: BuiltInChain) {
+fn write_base(header: &mut MessageHeader<'_>, base: BuiltInChain) {
     // NFTA_CHAIN_*, NFTA_HOOK_* and NF_ACCEPT.
     const HOOK: u16 = 4 | NESTED;
     const POLICY: u16 = 5;

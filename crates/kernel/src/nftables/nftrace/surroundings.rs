@@ -98,7 +98,7 @@ fn rule(family: TableFamily, raw: &RawRule) -> TracedRule {
         Some(expression) => Ok(expression),
         None => Err(unknown(&raw)),
     });
-    let is_reject = |one: &Result<Expression, Unknown>| match one {
+    let is_reject = |one: &Result<Expression, UnknownExpression>| match one {
         Ok(expression) => matches!(expression, Expression::Reject { .. }),
         Err(unknown) => unknown.rejects,
     };
@@ -118,8 +118,8 @@ fn rule(family: TableFamily, raw: &RawRule) -> TracedRule {
     }
 }
 
-fn listed(read: &[Result<Expression, Unknown>]) -> String {
-    let text = |one: &Result<Expression, Unknown>| match one {
+fn listed(read: &[Result<Expression, UnknownExpression>]) -> String {
+    let text = |one: &Result<Expression, UnknownExpression>| match one {
         Ok(expression) => expression.to_string(),
         Err(unknown) => unknown.text.clone(),
     };
@@ -128,12 +128,12 @@ fn listed(read: &[Result<Expression, Unknown>]) -> String {
 
 /// An expression that rulegen never makes.
 #[derive(Clone)]
-struct Unknown {
+struct UnknownExpression {
     text: String,
     rejects: bool,
 }
 
-fn unknown(raw: &Borrowed<'_, sys::nftnl_expr>) -> Unknown {
+fn unknown(raw: &Borrowed<'_, sys::nftnl_expr>) -> UnknownExpression {
     let name = raw.get_text(sys::NFTNL_EXPR_NAME).unwrap_or("expression");
     // Made by iptables-nft for its matches and targets.
     let extension = match name {
@@ -142,9 +142,10 @@ fn unknown(raw: &Borrowed<'_, sys::nftnl_expr>) -> Unknown {
         _ => None,
     };
     match extension {
-        Some(extension) => {
-            Unknown { text: format!("[ {name} {extension} ]"), rejects: extension == "REJECT" }
-        }
-        None => Unknown { text: format!("[ {name} … ]"), rejects: name == "reject" },
+        Some(extension) => UnknownExpression {
+            text: format!("[ {name} {extension} ]"),
+            rejects: extension == "REJECT",
+        },
+        None => UnknownExpression { text: format!("[ {name} … ]"), rejects: name == "reject" },
     }
 }

@@ -19,7 +19,7 @@ use crate::iptables::rule::{Interface, Mark, Match, Rule, RuleSpec, Target};
 /// Decodes a rule from the content of NFTA_RULE_EXPRESSIONS. A comment of nft (user data) does
 /// nothing and is not read.
 pub fn decode(family: IpFamily, expressions: &[u8]) -> Rule {
-    let mut reader = Reader::new(family);
+    let mut reader = RuleDecoder::new(family);
     for (_, element) in each(expressions) {
         match (text(element, 1), find(element, 2)) {
             (Some(name), data) => reader.expression(name, data.unwrap_or_default()),
@@ -34,9 +34,9 @@ pub fn decode(family: IpFamily, expressions: &[u8]) -> Rule {
 }
 
 /// What the register holds that was loaded last.
-struct Loaded<'a> {
+struct LoadedRegister<'a> {
     register: u32,
-    value: Value,
+    value: LoadedValue,
     /// `None` for all bits.
     mask: Option<&'a [u8]>,
     /// The expressions that loaded it.
@@ -45,14 +45,14 @@ struct Loaded<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
+enum LoadedValue {
     Payload { base: u32, offset: u32, length: u32 },
     Meta(u32),
 }
 
-struct Reader<'a> {
+struct RuleDecoder<'a> {
     family: IpFamily,
-    loaded: Option<Loaded<'a>>,
+    loaded: Option<LoadedRegister<'a>>,
     spec: RuleSpec,
     /// The same rule in words.
     foreign: ForeignRule,
@@ -60,7 +60,7 @@ struct Reader<'a> {
     has_ended: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RuleDecoder<'a> {
     fn new(family: IpFamily) -> Self {
         Self {
             family,
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
     /// Ends the use of what is loaded. A comparison with nothing is `-i +`.
     fn forget_loaded(&mut self) {
         let Some(loaded) = self.loaded.take().filter(|loaded| !loaded.is_used) else { return };
-        if loaded.value == Value::Meta(META_IIFNAME)
+        if loaded.value == LoadedValue::Meta(META_IIFNAME)
             && loaded.mask.is_none()
             && self.in_interface(false, "+").is_some()
         {
@@ -132,8 +132,8 @@ impl<'a> Reader<'a> {
     fn load(&mut self, name: &'a str, data: &'a [u8]) -> Option<()> {
         let register = be32(data, 1)?;
         let value = match name {
-            "meta" => Value::Meta(be32(data, 2)?),
-            _ => Value::Payload {
+            "meta" => LoadedValue::Meta(be32(data, 2)?),
+            _ => LoadedValue::Payload {
                 base: be32(data, 2)?,
                 offset: be32(data, 3)?,
                 length: be32(data, 4)?,
@@ -141,7 +141,8 @@ impl<'a> Reader<'a> {
         };
         self.forget_loaded();
         let expressions = vec![(name, data)];
-        self.loaded = Some(Loaded { register, value, mask: None, expressions, is_used: false });
+        self.loaded =
+            Some(LoadedRegister { register, value, mask: None, expressions, is_used: false });
         Some(())
     }
 
@@ -184,40 +185,47 @@ impl<'a> Reader<'a> {
 
     fn condition(
         &mut self,
-        value: Value,
+        value: LoadedValue,
         mask: Option<&[u8]>,
         negated: bool,
         compared: &[u8],
     ) -> Option<()> {
         match (value, mask) {
-            (Value::Meta(META_IIFNAME), None) => self.in_interface(negated, &interface(compared)?),
-            (Value::Meta(foreign::META_OIFNAME), None) => {
+            (LoadedValue::Meta(META_IIFNAME), None) => {
+                self.in_interface(negated, &interface(compared)?)
+            }
+            (LoadedValue::Meta(foreign::META_OIFNAME), None) => {
                 self.is_foreign = true;
                 self.foreign.out_interface(negated, &interface(compared)?)
             }
-            (Value::Meta(META_L4PROTO), None) => self.protocol(negated, compared),
-            (Value::Meta(META_MARK), mask) => {
+            (LoadedValue::Meta(META_L4PROTO), None) => self.protocol(negated, compared),
+            (LoadedValue::Meta(META_MARK), mask) => {
                 let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
                 let mask = mask.map_or(Some(u32::MAX), number)?;
                 let value = Mark { value: number(compared)?, mask };
                 self.add_match(Match::Mark(Negatable { negated, value }));
                 Some(())
             }
-            (Value::Payload { base: NETWORK_HEADER, offset, length }, mask) => {
+            (LoadedValue::Payload { base: NETWORK_HEADER, offset, length }, mask) => {
                 self.network_header(offset, length, mask, negated, compared)
             }
-            (Value::Payload { base: TRANSPORT_HEADER, offset, length: 2 }, None) => {
+            (LoadedValue::Payload { base: TRANSPORT_HEADER, offset, length: 2 }, None) => {
                 let port = u16::from_be_bytes(compared.try_into().ok()?);
                 self.ports(offset, negated, port, port)
             }
             // iptables compares both ports at once.
-            (Value::Payload { base: TRANSPORT_HEADER, offset: 0, length: 4 }, None) if !negated => {
+            (LoadedValue::Payload { base: TRANSPORT_HEADER, offset: 0, length: 4 }, None)
+                if !negated =>
+            {
                 let &[a, b, c, d] = compared else { return None };
                 let [source, destination] = [[a, b], [c, d]].map(u16::from_be_bytes);
                 self.ports(0, negated, source, source)?;
                 self.ports(DESTINATION_PORT, negated, destination, destination)
             }
-            (Value::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1 }, Some(mask)) => {
+            (
+                LoadedValue::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1 },
+                Some(mask),
+            ) => {
                 let (&[mask], &[set]) = (mask, compared) else { return None };
                 if self.spec.protocol != Some(Protocol::Tcp) {
                     return None;
@@ -317,7 +325,7 @@ impl<'a> Reader<'a> {
         };
         let (first, last) = (number(3)?, number(4)?);
         match (loaded.value, loaded.mask) {
-            (Value::Payload { base: TRANSPORT_HEADER, offset, length: 2 }, None)
+            (LoadedValue::Payload { base: TRANSPORT_HEADER, offset, length: 2 }, None)
                 if be32(data, 1)? == loaded.register =>
             {
                 self.ports(offset, negated, first, last)?;
