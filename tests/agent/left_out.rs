@@ -29,7 +29,7 @@ fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     node.settle_at(&others(&node));
     assert!(!node.rules().contains("default/large"));
     wait_until("the metric counts it", || node.metric(LEFT_OUT) == Some(1.0));
-    node.assert_logged("Service default/large: is too large", 1);
+    node.assert_logged("Service left out service=default/large reason=\"too-large\"", 1);
     let of_service = || {
         let mut events = node.server.events().into_iter();
         events.find(|event| event["reason"] == "ServiceTooLarge")
@@ -45,7 +45,7 @@ fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     node.server.apply(slice("large", "b", &many[6..]));
     node.server.apply(service("third", 62));
     node.settle_at(&others(&node));
-    node.assert_logged("Service default/large: is too large", 1);
+    node.assert_logged("Service left out service=default/large reason=\"too-large\"", 1);
 
     // It is within the limit again.
     node.server.delete(Kind::EndpointSlice, "default", "large-b");

@@ -99,11 +99,11 @@ fn log_format_json_for_all_lines_including_last() {
     );
     let syncs: Vec<&Value> = lines.iter().filter(|line| line["message"] == "synced").collect();
     for sync in syncs {
-        let phases = ["gather", "compile", "read", "diff", "commit", "rest"];
+        let phases = ["gather", "compile", "read", "diff", "commit", "other"];
         let sum: f64 = phases.iter().filter_map(|of| sync[format!("{of}_ms")].as_f64()).sum();
         let all = sync["milliseconds"].as_f64().unwrap();
         assert!((sum - all).abs() < 0.001, "the phases do not add up: {sync}");
-        for number in ["services", "bytes", "elements_added", "rules_deleted", "rest_ms"] {
+        for number in ["services", "bytes", "elements_added", "rules_deleted", "other_ms"] {
             assert!(sync[number].is_number(), "{number}: {sync}");
         }
     }

@@ -576,7 +576,7 @@ fn quarantine_iptables_leaves_out_only_refused_service() {
         let actual = saved(agent.namespace, "nft", "iptables");
         actual.contains("10.244.9.3:") && !actual.contains("default/s7")
     });
-    agent.wait_until("named", |agent| agent.log().contains("Service default/s7: is left out"));
+    agent.wait_until("named", |agent| agent.log().contains("Service left out service=default/s7"));
     agent.wait_until("counted", |agent| {
         let metrics = agent.get(10249, "/metrics").unwrap_or_default();
         metrics.contains("rulegen_services_left_out{reason=\"refused\"} 1")
@@ -667,8 +667,7 @@ fn agent_iptables_netlink_keeps_a_chain_in_use_and_writes_the_rest() {
         namespace.run(&way.replace("CHAIN", chain));
 
         put(&namespace, &example("loadbalancer.yaml"));
-        let why =
-            format!("{chain} of table ip nat was emptied but cannot be deleted because {used_by}");
+        let why = format!("chain={chain} used_by=\"{used_by}");
         agent.wait_until("reported", |agent| agent.log().contains(&why));
         // Its line has what was written before the full resync too.
         let is_line = |line: &&str| line.contains("chains deleted except 1 in use");

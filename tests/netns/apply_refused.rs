@@ -92,7 +92,7 @@ fn quarantine_agent_leaves_out_service_that_kernel_refuses_iptables() {
     let agent = Agent::start(&namespace, &manifests, flags);
     eventually("all others are written", || services(&namespace) == ALL_BUT_THE_SEVENTH);
     eventually("the log names the Service", || {
-        agent.log().contains("Service default/s7: is left out")
+        agent.log().contains("Service left out service=default/s7")
     });
     eventually("the metric counts the Service", || {
         agent.get(METRICS_PORT, "/metrics").is_some_and(|(_, metrics)| {

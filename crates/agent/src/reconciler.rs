@@ -346,7 +346,13 @@ impl Reconciler {
         }
         let News { left_out, back } = self.known.left_out.write().replace(now);
         for (service, why) in left_out.iter().take(MOST_NAMED) {
-            tracing::warn!(reason = why.reason.label(), "{}", why.problem(service));
+            let ObjectKey { namespace, name } = service;
+            tracing::warn!(
+                service = %format_args!("{namespace}/{name}"),
+                reason = why.reason.label(),
+                problem = why.problem(service).shown_message(),
+                "Service left out"
+            );
             let (service, why) = (service.clone(), why.clone());
             self.notices.send(Notice::ServiceLeftOut { service, why });
         }
@@ -397,7 +403,7 @@ impl Reconciler {
             iptables: outcome.iptables.get(family).copied(),
             ..FamilyReport::new(*family)
         };
-        let (took, phases) = report::with_rest(began.elapsed(), outcome.phases);
+        let (took, phases) = report::with_other(began.elapsed(), outcome.phases);
         let report = SyncReport {
             families: self.families.iter().map(family).collect(),
             full: outcome.full,

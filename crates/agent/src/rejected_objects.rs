@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rulegen_model::{Kind, ObjectKey, Problem, Severity};
+use rulegen_model::{Kind, ObjectKey, Problem, ProblemCode, Severity};
 
 /// The objects with problems.
 #[derive(Debug, Default)]
@@ -140,10 +140,22 @@ pub(crate) fn log(problem: &Problem) {
     if problem.is_service_without_rules() {
         return;
     }
+    let source = problem.source.as_ref().map(ToString::to_string);
+    let object = problem.object.as_ref().map(ToString::to_string);
+    let field = problem.shown_field();
+    let code = problem.code.map(ProblemCode::name);
+    let problem_text = problem.shown_message();
     if problem.severity == Severity::Note {
-        tracing::debug!("{problem}");
+        tracing::debug!(
+            source,
+            object,
+            field,
+            code,
+            problem = problem_text,
+            "note about an object"
+        );
     } else {
-        tracing::warn!("{problem}");
+        tracing::warn!(source, object, field, code, problem = problem_text, "problem in an object");
     }
 }
 

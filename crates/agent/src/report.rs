@@ -106,7 +106,7 @@ pub enum Phase {
     /// Deleting stale conntrack entries.
     Conntrack,
     /// Everything else.
-    Rest,
+    Other,
 }
 
 impl Phase {
@@ -118,7 +118,7 @@ impl Phase {
         Phase::Diff,
         Phase::Commit,
         Phase::Conntrack,
-        Phase::Rest,
+        Phase::Other,
     ];
 
     /// The name in metrics and the log.
@@ -130,14 +130,14 @@ impl Phase {
             Phase::Diff => "diff",
             Phase::Commit => "commit",
             Phase::Conntrack => "conntrack",
-            Phase::Rest => "rest",
+            Phase::Other => "other",
         }
     }
 }
 
 /// The durations of the total and of each phase in microseconds. The rest is a phase of its own, so
 /// that the phases add up to the total.
-pub(crate) fn with_rest(
+pub(crate) fn with_other(
     took: Duration,
     phases: Vec<(Phase, Duration)>,
 ) -> (Duration, Vec<(Phase, Duration)>) {
@@ -146,7 +146,7 @@ pub(crate) fn with_rest(
     let mut phases: Vec<_> = phases.into_iter().map(|(phase, time)| (phase, cut(time))).collect();
     let sum: Duration = phases.iter().map(|(_, time)| *time).sum();
     let took = cut(took).max(sum);
-    phases.push((Phase::Rest, took.saturating_sub(sum)));
+    phases.push((Phase::Other, took.saturating_sub(sum)));
     (took, phases)
 }
 
@@ -208,10 +208,10 @@ mod tests {
     fn sync_report_phases_add_up_to_total() {
         let nanos = Duration::from_nanos;
         let phases = vec![(Phase::Gather, nanos(1_999)), (Phase::Commit, nanos(5_000_000_001))];
-        let (took, phases) = with_rest(nanos(5_000_123_999), phases);
+        let (took, phases) = with_other(nanos(5_000_123_999), phases);
         assert_eq!(took, nanos(5_000_123_000));
         assert_eq!(phases.iter().map(|(_, time)| *time).sum::<Duration>(), took);
-        assert_eq!(phases.last(), Some(&(Phase::Rest, nanos(122_000))));
-        assert_eq!(with_rest(nanos(1), vec![]).1, [(Phase::Rest, Duration::ZERO)]);
+        assert_eq!(phases.last(), Some(&(Phase::Other, nanos(122_000))));
+        assert_eq!(with_other(nanos(1), vec![]).1, [(Phase::Other, Duration::ZERO)]);
     }
 }

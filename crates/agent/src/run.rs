@@ -3,6 +3,7 @@
 use std::backtrace::Backtrace;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_compiler::plan;
@@ -149,9 +150,9 @@ fn log_start(options: &Options) {
 fn end_with_any_thread(flush_log: fn()) {
     std::panic::set_hook(Box::new(move |panic| {
         // Not directly to standard error: its reader may have stopped.
-        let thread = std::thread::current();
+        let thread = thread::current();
         let backtrace = Backtrace::capture();
-        tracing::error!(thread = thread.name(), %backtrace, "{panic}");
+        tracing::error!(thread = thread.name(), %panic, %backtrace, "thread panicked, exiting");
         flush_log();
         std::process::exit(101);
     }));
@@ -184,6 +185,9 @@ const LOCK: &str = "rulegen-agent";
 
 /// How long to wait for a previous agent, whose last commit the kernel may still be finishing.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pause before the manifest folder is watched again after a failure.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
 
 /// Two agents with different settings would revert each other's rules forever.
 fn lock() -> Result<Option<NamespaceLock>> {
@@ -223,10 +227,12 @@ fn give_up_privileges(options: &Options) {
     };
     // Not as a macro argument: it is evaluated only if the log level is enabled.
     let privileges = privileges::drop_to(keep);
+    let (kept, dropped) = (privileges.kept_names(), privileges.dropped_names());
     if privileges.failed.is_empty() {
-        tracing::debug!("{privileges}");
+        tracing::debug!(kept, dropped, "capabilities dropped");
     } else {
-        tracing::warn!("{privileges}");
+        let failed = privileges.failed.join("; ");
+        tracing::warn!(kept, dropped, failed, "capabilities not dropped as intended");
     }
 }
 
@@ -356,8 +362,11 @@ fn watch_objects(
         OpenedSource::Folder(folder) => {
             let (read, if_empty) = (options.read_folder, options.if_empty);
             threads::start("manifests", move || {
-                let what = format!("cannot watch {}", folder.display());
-                threads::persist(&what, || source::watch_folder(&folder, read, if_empty, &sink));
+                while let Err(error) = source::watch_folder(&folder, read, if_empty, &sink) {
+                    let folder = folder.display();
+                    tracing::warn!(%folder, %error, "cannot watch the manifest folder, will retry");
+                    thread::sleep(WATCH_RETRY);
+                }
             })?;
         }
     }

@@ -166,7 +166,8 @@ async fn answer_load_balancers(
         for port in failures.iter().filter(|port| !known.contains(&port.address)) {
             let (namespace, name) = (port.namespace.clone(), port.name.clone());
             let message = format!("health-check node port {}: {}", port.address, port.error);
-            tracing::warn!(namespace, name, "{message}");
+            let (address, error) = (port.address, &port.error);
+            tracing::warn!(namespace, name, %address, %error, "cannot open health-check node port");
             notices.send(Notice::FailedToStartServiceHealthcheck { namespace, name, message });
         }
         known = failures.iter().map(|port| port.address).collect();

@@ -127,7 +127,7 @@ impl SyncSummary {
             read_ms = phase(Phase::Read),
             diff_ms = phase(Phase::Diff),
             commit_ms = phase(Phase::Commit),
-            rest_ms = phase(Phase::Rest),
+            other_ms = phase(Phase::Other),
             elements_added = elements.added,
             elements_deleted = elements.deleted,
             rules_added = rules.added,

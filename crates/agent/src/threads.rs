@@ -1,6 +1,5 @@
 //! Threads that wait for kernel events and send them to the reconciler.
 
-use std::io;
 use std::thread;
 use std::time::Duration;
 
@@ -123,12 +122,4 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
             }
         }
     })
-}
-
-/// Retries failed work each second until it succeeds.
-pub(crate) fn persist(what: &str, mut work: impl FnMut() -> io::Result<()>) {
-    while let Err(error) = work() {
-        tracing::warn!(%error, "{what}, will retry");
-        thread::sleep(Duration::from_secs(1));
-    }
 }

@@ -2,12 +2,23 @@
 
 use std::io::{self, IsTerminal};
 
-use rulegen_model::{Problem, Severity};
+use rulegen_model::{Problem, ProblemCode, Severity};
 
 use crate::log;
 
 /// Maximum number of problems per severity.
 const PRINTED: usize = 100;
+
+/// Logs an event at the level of a label. With JSON logging all lines must be JSON.
+macro_rules! event {
+    ($label:expr, $($event:tt)*) => {
+        match $label {
+            Label::Note => tracing::info!($($event)*),
+            Label::Warning => tracing::warn!($($event)*),
+            Label::Error => tracing::error!($($event)*),
+        }
+    };
+}
 
 /// Prints problems, the worst last so that they are visible at the prompt.
 pub(crate) fn print(problems: &[Problem]) {
@@ -24,29 +35,57 @@ pub(crate) fn print(problems: &[Problem]) {
             matching.iter().copied().filter(needs_no_rules).collect();
         if without_rules.len() > 1 {
             matching.retain(|problem| !problem.is_service_without_rules());
-            line(label, &services_without_rules(&without_rules));
+            print_services_without_rules(label, &without_rules);
         }
         for problem in matching.iter().take(PRINTED) {
-            line(label, &problem.to_string());
+            print_problem(label, problem);
         }
         if let Some(more) = matching.len().checked_sub(PRINTED).filter(|more| *more > 0) {
-            line(label, &format!("and {more} more"));
+            match log::is_json() {
+                true => event!(label, more, "more problems in the input"),
+                false => line(label, &format!("and {more} more")),
+            }
         }
     }
 }
 
+fn print_problem(label: Label, problem: &Problem) {
+    if !log::is_json() {
+        return line(label, &problem.to_string());
+    }
+    let source = problem.source.as_ref().map(ToString::to_string);
+    let object = problem.object.as_ref().map(ToString::to_string);
+    let field = problem.shown_field();
+    let code = problem.code.map(ProblemCode::name);
+    event!(
+        label,
+        source,
+        object,
+        field,
+        code,
+        problem = problem.shown_message(),
+        "problem in the input"
+    );
+}
+
 /// One line for all, because a cluster may have thousands of such Services.
-fn services_without_rules(problems: &[&Problem]) -> String {
+fn print_services_without_rules(label: Label, problems: &[&Problem]) {
+    let services = problems.len();
     let names = problems.iter().filter_map(|problem| problem.object.as_ref());
     let names: Vec<String> =
         names.take(NAMED).map(|of| format!("{}/{}", of.namespace, of.name)).collect();
-    let more = problems.len() - names.len();
+    let (shown, more) = (names.join(", "), services - names.len());
+    if log::is_json() {
+        return event!(label, services, shown, "skipped headless and ExternalName Services");
+    }
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!(
-        "skipped {} headless and ExternalName Services, which need no rules: {}{more}",
-        problems.len(),
-        names.join(", ")
-    )
+    line(
+        label,
+        &format!(
+            "skipped {services} headless and ExternalName Services, which need no rules: \
+             {shown}{more}"
+        ),
+    );
 }
 
 /// Maximum number of names in a line.
@@ -54,7 +93,11 @@ const NAMED: usize = 3;
 
 /// Prints an error with its causes.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    line(Label::Error, &format!("{error:#}"));
+    let error = format!("{error:#}");
+    match log::is_json() {
+        true => event!(Label::Error, error, "command failed"),
+        false => line(Label::Error, &error),
+    }
 }
 
 /// Prints a message.
@@ -70,14 +113,6 @@ enum Label {
 }
 
 fn line(label: Label, message: &str) {
-    // With JSON logging all lines must be JSON.
-    if log::is_json() {
-        return match label {
-            Label::Note => tracing::info!("{message}"),
-            Label::Warning => tracing::warn!("{message}"),
-            Label::Error => tracing::error!("{message}"),
-        };
-    }
     let (name, colour) = match label {
         Label::Note => ("note", "36"),
         Label::Warning => ("warning", "33"),

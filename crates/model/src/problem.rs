@@ -95,6 +95,16 @@ impl Problem {
         self.severity == Severity::Note && self.code == Some(ProblemCode::NeedsNoRules)
     }
 
+    /// The field with control characters escaped, cut at 400 characters: for a log or a terminal.
+    pub fn shown_field(&self) -> Option<String> {
+        self.field.as_ref().map(|field| Printable(field).to_string())
+    }
+
+    /// The message with control characters escaped, cut at 400 characters: for a log or a terminal.
+    pub fn shown_message(&self) -> String {
+        Printable(&self.message).to_string()
+    }
+
     /// Sets the field.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into()).filter(|field| !field.is_empty() && field != ".");

@@ -1,7 +1,6 @@
 //! Privileges of the process.
 
 use std::collections::HashSet;
-use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io;
 
@@ -10,7 +9,7 @@ use nix::sys::prctl;
 
 pub use caps::Capability;
 
-/// Result of [`drop_to`], for one line of the log.
+/// Result of [`drop_to`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Privileges {
     /// Capabilities that the thread and its child programs have.
@@ -80,13 +79,15 @@ pub struct OomScoreError {
     pub source: io::Error,
 }
 
-impl Display for Privileges {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "kept {}, dropped {}", list(&self.kept), list(&self.dropped))?;
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        write!(f, "; failed: {}", self.failed.join(", "))
+impl Privileges {
+    /// The names of the capabilities that are left, as in capabilities(7), separated by blanks.
+    pub fn kept_names(&self) -> String {
+        names(&self.kept)
+    }
+
+    /// The names of the capabilities that were dropped, separated by blanks.
+    pub fn dropped_names(&self) -> String {
+        names(&self.dropped)
     }
 }
 
@@ -109,9 +110,8 @@ fn sorted(capabilities: HashSet<Capability>) -> Vec<Capability> {
     sorted
 }
 
-fn list(capabilities: &[Capability]) -> String {
-    let names: Vec<String> = capabilities.iter().map(Capability::to_string).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
+fn names(capabilities: &[Capability]) -> String {
+    capabilities.iter().map(Capability::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -128,18 +128,5 @@ mod tests {
             oom_score_adj(sooner).unwrap();
             assert_eq!(read(), Ok(sooner));
         }
-    }
-
-    #[test]
-    fn privileges_are_shown_on_one_line() {
-        let privileges = Privileges {
-            kept: vec![Capability::CAP_NET_ADMIN],
-            dropped: vec![Capability::CAP_CHOWN, Capability::CAP_KILL],
-            failed: vec!["bounding: EPERM".to_owned(), "ambient: EPERM".to_owned()],
-        };
-        let line = "kept CAP_NET_ADMIN, dropped CAP_CHOWN CAP_KILL; \
-                    failed: bounding: EPERM, ambient: EPERM";
-        assert_eq!(privileges.to_string(), line);
-        assert_eq!(Privileges::default().to_string(), "kept nothing, dropped nothing");
     }
 }

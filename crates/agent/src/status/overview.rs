@@ -183,7 +183,7 @@ impl Overview {
     }
 
     fn phases(&self) -> [Phase; 6] {
-        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit, Phase::Rest]
+        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit, Phase::Other]
     }
 
     fn plot_height(&self) -> f64 {

@@ -18,7 +18,13 @@ impl ChainsInUse {
     pub(super) fn warn(&mut self, of: &[IpFamily], in_use: &[ChainInUse]) {
         let new = self.replace(of, in_use);
         for one in new.iter().take(MOST_LOGGED) {
-            tracing::warn!("{one}");
+            tracing::warn!(
+                family = one.family.api_name(),
+                table = %one.table,
+                chain = %one.chain,
+                used_by = one.used_by.join("; "),
+                "chain emptied but not deleted, another program's rule or map leads to it"
+            );
         }
         if let Some(more) = new.len().checked_sub(MOST_LOGGED).filter(|more| *more > 0) {
             tracing::warn!(more, "more chains cannot be deleted because they are in use");
