@@ -28,7 +28,7 @@ const LONGEST: usize = 4096;
 
 /// Checks once. Must be called by the only agent of the network namespace, before the agent opens
 /// the port itself, and with the privileges to read other processes.
-pub(crate) fn look() -> Option<Detected> {
+pub(crate) fn detect() -> Option<Detected> {
     let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Detected::Mode));
     seen.iter().for_each(report);
     seen

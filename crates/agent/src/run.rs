@@ -60,7 +60,7 @@ pub fn run(options: Options) -> Result<()> {
     let runtime = runtime.map_err(Error::Runtime)?;
     // Before anything on the machine changes.
     let inputs = runtime.block_on(open_inputs(&options.source))?;
-    let kube_proxy = kube_proxy::look();
+    let kube_proxy = kube_proxy::detect();
     let set_up = set_up::prepare(&options)?;
     let variant = Arc::new(OnceLock::new());
     // Capabilities are per thread and inherited: this thread keeps more than those started later.

@@ -1,5 +1,6 @@
 //! The effective configuration: the file, overridden by flags.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -187,6 +188,6 @@ pub(crate) fn value<T: Clone>(flag: &Option<Given<T>>) -> Option<T> {
     flag.as_ref().and_then(|Given(value)| value.clone())
 }
 
-fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
+fn flag<T>(name: &str, value: Result<T, impl Display>) -> Result<T> {
     value.map_err(|message| WrongUsage(format!("--{name}: {message}")).into())
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_net::parse_address;
 
+use crate::value_error::ValueError;
+
 /// Listen address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindAddress {
@@ -24,7 +26,7 @@ impl BindAddress {
     ///
     /// # Errors
     /// The text is neither.
-    pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, ValueError> {
         if text.is_empty() {
             return Ok(Self::Off);
         }
@@ -61,14 +63,13 @@ impl BindAddress {
 ///
 /// # Errors
 /// The text is neither.
-pub fn parse_listen_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+pub fn parse_listen_address(text: &str) -> Result<(IpAddr, Option<u16>), ValueError> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if let Some(ip) = parse_address(bare) {
         return Ok((ip, None));
     }
-    let socket: SocketAddr = text.parse().map_err(|_| {
-        format!("invalid address {text:?} (expected IP or IP:PORT, for example 0.0.0.0:10256)")
-    })?;
+    let socket: SocketAddr =
+        text.parse().map_err(|_| ValueError::ListenAddress(text.to_owned()))?;
     Ok((socket.ip(), Some(socket.port())))
 }
 
@@ -86,8 +87,8 @@ impl fmt::Display for BindAddress {
 ///
 /// # Errors
 /// It is not an IP address.
-pub fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
-    parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))
+pub fn parse_bind_address(text: &str) -> Result<IpAddr, ValueError> {
+    parse_address(text).ok_or_else(|| ValueError::Ip(text.to_owned()))
 }
 
 #[cfg(test)]

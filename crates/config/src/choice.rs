@@ -4,6 +4,7 @@ use rulegen_model::LoadBalancing;
 
 use crate::detect_local::DetectLocalMode;
 use crate::proxy_mode::ProxyMode;
+use crate::value_error::ValueError;
 
 /// A setting with a fixed set of values. The configuration and flags use the same names.
 pub trait NamedChoice: Copy + Default + 'static {
@@ -22,14 +23,18 @@ pub trait NamedChoice: Copy + Default + 'static {
     ///
     /// # Errors
     /// The name is unknown. The message lists the valid names.
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let names = Self::ALL.iter().map(|value| (value.as_str(), *value));
         let mut names = names.chain(Self::ALIASES.iter().copied());
         let known = names.find(|(name, _)| *name == text);
         known.map(|(_, value)| value).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|value| value.as_str()).collect();
             let (last, others) = names.split_last().map_or(("", [].as_slice()), |(l, o)| (*l, o));
-            format!("unsupported {} {text:?} (use {} or {last})", Self::WHAT, others.join(", "))
+            ValueError::Choice {
+                setting: Self::WHAT,
+                value: text.to_owned(),
+                accepted: format!("{} or {last}", others.join(", ")),
+            }
         })
     }
 }
@@ -76,11 +81,11 @@ mod tests {
     fn unsupported_mode_error_lists_all_modes() {
         assert_eq!(ProxyMode::parse("nftables"), Ok(ProxyMode::Nftables));
         assert_eq!(
-            ProxyMode::parse("IPTables").unwrap_err(),
+            ProxyMode::parse("IPTables").unwrap_err().to_string(),
             "unsupported mode \"IPTables\" (use iptables or nftables)"
         );
         assert_eq!(
-            DetectLocalMode::parse("").unwrap_err(),
+            DetectLocalMode::parse("").unwrap_err().to_string(),
             "unsupported mode \"\" (use ClusterCIDR, NodeCIDR, BridgeInterface or \
              InterfaceNamePrefix)"
         );

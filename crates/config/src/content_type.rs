@@ -1,6 +1,7 @@
 //! The encodings of the API server's answers.
 
 use crate::choice::NamedChoice;
+use crate::value_error::ValueError;
 
 /// An encoding of the API server's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +37,7 @@ impl NamedChoice for ContentType {
 ///
 /// # Errors
 /// A type is not supported.
-pub(crate) fn parse_content_types(text: &str) -> Result<Vec<ContentType>, String> {
+pub(crate) fn parse_content_types(text: &str) -> Result<Vec<ContentType>, ValueError> {
     let names = text.split(',').map(|name| name.split(';').next().unwrap_or_default().trim());
     names.filter(|name| !name.is_empty()).map(ContentType::parse).collect()
 }
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(accept("application/vnd.kubernetes.protobuf"), Ok(vec![protobuf]));
         assert_eq!(accept(","), Ok(vec![json]));
         assert_eq!(
-            accept("application/json,application/cbor").unwrap_err(),
+            accept("application/json,application/cbor").unwrap_err().to_string(),
             "unsupported content type \"application/cbor\" (use \
              application/vnd.kubernetes.protobuf or application/json)"
         );

@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use rulegen_net::parse_network;
 
+use crate::value_error::ValueError;
+
 /// How traffic of this node's pods is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DetectLocalMode {
@@ -21,11 +23,9 @@ pub enum DetectLocalMode {
 ///
 /// # Errors
 /// The text is not such a list.
-pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
-    let network = |text: &str| {
-        parse_network(text.trim())
-            .ok_or_else(|| format!("invalid CIDR {text:?} (for example 10.244.0.0/16)"))
-    };
+pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, ValueError> {
+    let network =
+        |text: &str| parse_network(text.trim()).ok_or_else(|| ValueError::Cidr(text.to_owned()));
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -33,7 +33,7 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     match networks.as_slice() {
         [_] => Ok(networks),
         [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
-        _ => Err(format!("invalid list {text:?} (expected one CIDR, or one per IP family)")),
+        _ => Err(ValueError::CidrList(text.to_owned())),
     }
 }
 
@@ -41,13 +41,11 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
 ///
 /// # Errors
 /// The name is invalid or too long.
-pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
+pub fn parse_interface(name: &str, longest: usize) -> Result<String, ValueError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
     let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if !begins_well || name.len() > longest || !name.bytes().all(plain) {
-        return Err(format!(
-            "invalid interface name {name:?} (expected a letter, digit or _, then also . - @; at most {longest} characters)"
-        ));
+        return Err(ValueError::Interface { name: name.to_owned(), longest });
     }
     Ok(name.to_owned())
 }

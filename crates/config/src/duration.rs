@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::value_error::ValueError;
+
 /// Go's `time.Duration` is an `int64` of nanoseconds.
 const MAX_NANOSECONDS: u128 = i64::MAX as u128;
 
@@ -21,15 +23,15 @@ const UNITS: [(&str, u128); 8] = [
 ///
 /// # Errors
 /// It is not a duration, or it is negative.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let (is_negative, length) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     match nanoseconds(length) {
-        None => Err(format!("invalid duration {text:?} (for example 30s or 1h15m)")),
+        None => Err(ValueError::Duration(text.to_owned())),
         Some(length) if is_negative && length > 0 => {
-            Err(format!("invalid duration {text:?}: must not be negative"))
+            Err(ValueError::NegativeDuration(text.to_owned()))
         }
         Some(length) => Ok(Duration::from_nanos(length)),
     }
@@ -137,10 +139,7 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(
-            parse_duration("-3s").unwrap_err(),
-            "invalid duration \"-3s\": must not be negative"
-        );
+        assert_eq!(parse_duration("-3s"), Err(ValueError::NegativeDuration("-3s".to_owned())));
     }
 
     #[test]

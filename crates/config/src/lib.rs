@@ -24,6 +24,7 @@ mod running;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod value_error;
 mod wire;
 
 pub use bind_address::{BindAddress, parse_bind_address, parse_listen_address};
@@ -45,3 +46,4 @@ pub use schema::{
     EXTERNAL_IPS_GATE, IptablesConfiguration, KubeProxyConfiguration, NftablesConfiguration,
     Rulegen, to_configz,
 };
+pub use value_error::ValueError;

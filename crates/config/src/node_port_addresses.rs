@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use rulegen_net::parse_network;
 
+use crate::value_error::ValueError;
+
 /// Addresses of the node at which node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NodePortAddresses {
@@ -20,14 +22,14 @@ impl NodePortAddresses {
     ///
     /// # Errors
     /// `primary` and CIDRs are mixed.
-    pub fn join(values: impl IntoIterator<Item = Self>) -> Result<Self, String> {
+    pub fn join(values: impl IntoIterator<Item = Self>) -> Result<Self, ValueError> {
         values.into_iter().try_fold(Self::Unset, |all, value| match (all, value) {
             (Self::Unset, one) | (one, Self::Unset) => Ok(one),
             (Self::Networks(some), Self::Networks(more)) => {
                 Ok(Self::Networks([some, more].concat()))
             }
             (Self::Primary, Self::Primary) => Ok(Self::Primary),
-            _ => Err("`primary` must stand alone".to_owned()),
+            _ => Err(ValueError::PrimaryAndNetworks),
         })
     }
 
@@ -35,7 +37,7 @@ impl NodePortAddresses {
     ///
     /// # Errors
     /// An entry is neither.
-    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, ValueError> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {
             [] => Ok(Self::Unset),
@@ -43,7 +45,7 @@ impl NodePortAddresses {
             texts => {
                 let network = |text: &&str| {
                     parse_network(text)
-                        .ok_or_else(|| format!("{text:?} is not a CIDR such as 192.168.0.0/16 (`primary` must stand alone)"))
+                        .ok_or_else(|| ValueError::NodePortNetwork((*text).to_owned()))
                 };
                 texts.iter().map(network).collect::<Result<_, _>>().map(Self::Networks)
             }

@@ -16,11 +16,12 @@ use crate::choice::NamedChoice;
 use crate::content_type::parse_content_types;
 use crate::detect_local::{parse_cluster_cidrs, parse_interface};
 use crate::duration::{format_duration, parse_duration};
+use crate::value_error::ValueError;
 
 /// Reads a string; an empty one means that the value is not set.
 fn optional<'de, T, D: Deserializer<'de>>(
     deserializer: D,
-    parse: impl FnOnce(&str) -> Result<T, String>,
+    parse: impl FnOnce(&str) -> Result<T, ValueError>,
 ) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {

@@ -11,7 +11,8 @@
 //! From a manifest to rules:
 //!
 //! ```
-//! use rulegen::{Config, Host, IpFamily, has_errors};
+//! use rulegen::has_errors;
+//! use rulegen::types::{Config, Host, IpFamily};
 //!
 //! # let manifest = include_str!("../../../examples/nodeport.yaml");
 //! // let manifest = std::fs::read_to_string("examples/nodeport.yaml")?;
@@ -32,6 +33,8 @@
 //! ));
 //! ```
 //!
+//! These ten functions are the library. The types that they need and return are in [`types`].
+//!
 //! All functions are pure: they perform no I/O (except reading from the readers that they are given),
 //! need no root and no C library, and do not panic. Wrong input gives a value for the rest and
 //! [`Problem`]s. Equal input gives equal output, byte for byte. Nothing here reads or writes the
@@ -39,27 +42,15 @@
 //! `rulegen` program, which does it in one transaction and removes stale rules.
 
 mod rules;
+pub mod types;
 
 use std::io::BufRead;
 use std::net::IpAddr;
 
-#[doc(inline)]
-pub use rulegen_compiler::Plan;
-#[doc(inline)]
-pub use rulegen_config::{ProxyConfig as Config, ProxyMode};
-#[doc(inline)]
-pub use rulegen_inspect::diff::DiffReport;
-#[doc(inline)]
-pub use rulegen_inspect::explain::{Explanation, Outcome};
-#[doc(inline)]
-pub use rulegen_model::{Host, Objects, Problem, Severity, Snapshot};
-#[doc(inline)]
-pub use rulegen_net::{IpFamily, Protocol, ServicePortName};
-#[doc(inline)]
-pub use rulegen_ruleset::iptables::ParseError;
-#[doc(inline)]
-pub use rulegen_ruleset::{Origin, Packet};
-pub use rules::{Incomparable, Rules, diff, iptables_rules, nftables_rules, parse_iptables};
+pub use rules::{diff, iptables_rules, nftables_rules, parse_iptables};
+use types::{
+    Config, Explanation, Host, IpFamily, Objects, Packet, Plan, Problem, Rules, Severity, Snapshot,
+};
 
 /// Reads manifests: YAML or JSON with any number of documents, Lists, or watch events, as
 /// `kubectl get -o yaml`, `-o json` and `--watch` print them. Each item is the name of an input, for the
@@ -109,7 +100,8 @@ pub fn read_manifests<N: AsRef<str>, R: BufRead>(
 /// not to be applied. Warnings and notes are not errors.
 ///
 /// ```
-/// use rulegen::{Problem, Severity, has_errors};
+/// use rulegen::has_errors;
+/// use rulegen::types::{Problem, Severity};
 ///
 /// assert!(!has_errors(&[Problem::warning("spec.ports[0].port", "0 is not a port")]));
 /// assert!(has_errors(&[Problem::new(Severity::Incomplete, "no Service in the input")]));
@@ -126,7 +118,7 @@ pub fn has_errors(problems: &[Problem]) -> bool {
 /// start; the field has its default.
 ///
 /// ```
-/// use rulegen::ProxyMode;
+/// use rulegen::types::ProxyMode;
 ///
 /// let text = "
 /// apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -156,7 +148,7 @@ pub fn read_config(name: &str, text: &str) -> (Config, Vec<Problem>) {
 /// [`Severity::Note`]: a Service that has no rules, for example because it is headless.
 ///
 /// ```
-/// use rulegen::{Config, Host};
+/// use rulegen::types::{Config, Host};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -180,7 +172,7 @@ pub fn snapshot(objects: &Objects, config: &Config, host: &Host) -> (Snapshot, V
 /// has ([`Config::mode`]).
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily};
+/// use rulegen::types::{Config, Host, IpFamily};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -205,7 +197,7 @@ pub fn plan(snapshot: &Snapshot, config: &Config, family: IpFamily) -> Plan {
 /// says what rules do not show, such as the traffic policy.
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily, Origin, Outcome, Packet, Protocol};
+/// use rulegen::types::{Config, Host, IpFamily, Origin, Outcome, Packet, Protocol};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);

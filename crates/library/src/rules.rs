@@ -52,7 +52,7 @@ impl fmt::Display for Rules {
 /// `iptables-save` and in its order.
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily};
+/// use rulegen::types::{Config, Host, IpFamily};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -73,7 +73,7 @@ pub fn iptables_rules(plan: &Plan) -> Rules {
 /// nftables mode. Characters that a name cannot have are replaced by `_`.
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily};
+/// use rulegen::types::{Config, Host, IpFamily};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -96,7 +96,7 @@ pub fn nftables_rules(plan: &Plan, table: &str) -> Rules {
 /// Each line that is not in the format of iptables-save, by its number.
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily};
+/// use rulegen::types::{Config, Host, IpFamily};
 ///
 /// # let manifest = include_str!("../../../examples/nodeport.yaml");
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -117,7 +117,7 @@ pub fn nftables_rules(plan: &Plan, table: &str) -> Rules {
 ///
 /// let errors = rulegen::parse_iptables(IpFamily::Ipv4, "*nat\nnonsense\n").unwrap_err();
 /// assert_eq!(errors[0].line, 2);
-/// # Ok::<(), rulegen::Incomparable>(())
+/// # Ok::<(), rulegen::types::Incomparable>(())
 /// ```
 pub fn parse_iptables(family: IpFamily, text: &str) -> Result<Rules, Vec<ParseError>> {
     match rulegen_ruleset::iptables::parse(family, text) {
@@ -138,7 +138,7 @@ pub struct Incomparable;
 /// If the two are of different modes, IP families or (in nftables mode) table names.
 ///
 /// ```
-/// use rulegen::{Config, Host, IpFamily, Rules};
+/// use rulegen::types::{Config, Host, IpFamily, Rules};
 ///
 /// fn rules(manifest: &str) -> Rules {
 ///     let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
@@ -161,7 +161,7 @@ pub struct Incomparable;
 ///
 /// assert!(rulegen::diff(&rules(before), &rules(before))?.is_empty());
 /// let iptables = rulegen::parse_iptables(IpFamily::Ipv4, "").unwrap();
-/// assert_eq!(rulegen::diff(&iptables, &rules(before)), Err(rulegen::Incomparable));
+/// assert_eq!(rulegen::diff(&iptables, &rules(before)), Err(rulegen::types::Incomparable));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn diff(actual: &Rules, desired: &Rules) -> Result<DiffReport, Incomparable> {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use rulegen_model::{ObjectName, ProblemCode};
+use rulegen_model::{ObjectName, ProblemCode, nearest};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Track;
@@ -11,7 +11,6 @@ use crate::documents::LintDocument;
 use crate::field_rules;
 use crate::finding::LintFinding;
 use crate::ignores::{ANNOTATION, Ignores};
-use crate::nearest::nearest;
 use crate::written::{self, WrittenObject};
 
 /// The fields that are suggested for misspelt ones.

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rulegen_model::{ObjectName, ProblemCode, Source};
+use rulegen_model::{ObjectName, ProblemCode, Source, nearest};
 
 use crate::documents::LintDocument;
 use crate::finding::LintFinding;
-use crate::nearest::nearest;
 
 /// The annotation that ignores codes for one object.
 pub(crate) const ANNOTATION: &str = "rulegen/lint-ignore";

@@ -19,7 +19,6 @@ mod finding;
 mod ignores;
 mod lint;
 mod lint_file;
-mod nearest;
 mod object_index;
 mod placeholders;
 mod references;

@@ -21,22 +21,31 @@ pub enum ExternalIps {
     Within(Vec<IpNet>),
 }
 
+/// Why a text does not say which external IPs get rules.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExternalIpsError {
+    /// No entry.
+    #[error("is empty, use all, none or CIDRs such as 203.0.113.0/24")]
+    Empty,
+    /// An entry is not a network.
+    #[error("{0:?} is not a CIDR such as 203.0.113.0/24 (`all` and `none` must stand alone)")]
+    Network(String),
+}
+
 impl ExternalIps {
     /// Reads `all`, `none` or a list of CIDRs.
     ///
     /// # Errors
     /// An entry is neither `all`, `none` nor a CIDR.
-    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, ExternalIpsError> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {
-            [] => Err("is empty, use all, none or CIDRs such as 203.0.113.0/24".to_owned()),
+            [] => Err(ExternalIpsError::Empty),
             ["all"] => Ok(Self::All),
             ["none"] => Ok(Self::None),
             texts => {
                 let network = |text: &&str| {
-                    let message =
-                        "is not a CIDR such as 203.0.113.0/24 (`all` and `none` must stand alone)";
-                    parse_network(text).ok_or_else(|| format!("{text:?} {message}"))
+                    parse_network(text).ok_or_else(|| ExternalIpsError::Network((*text).to_owned()))
                 };
                 texts.iter().map(network).collect::<Result<_, _>>().map(Self::Within)
             }

@@ -23,6 +23,7 @@ mod kind;
 mod load_balancing;
 mod manifest;
 mod mirror;
+mod nearest;
 mod node;
 mod node_claims;
 mod object;
@@ -53,10 +54,11 @@ pub use document::{Document, MAX_DOCUMENT_BYTES, documents};
 pub use document_lines::DocumentLines;
 pub use endpoint::{Endpoint, Hint};
 pub use endpoint_slice::EndpointDetails;
-pub use external_ips::ExternalIps;
+pub use external_ips::{ExternalIps, ExternalIpsError};
 pub use kind::{Kind, Object};
 pub use load_balancing::LoadBalancing;
 pub use manifest::{MAX_LIST_DEPTH, is_manifest, read_manifest, read_object};
+pub use nearest::nearest;
 pub use node::{FamilyAddresses, Host, Node};
 pub use node_claims::{NodeClaims, TakenAddress};
 pub use object::{
@@ -76,4 +78,4 @@ pub use snapshot::{Cluster, Snapshot, node_name, node_problems, single_objects, 
 pub use store::{Changes, NodeState, OtherNode, ServiceChange, Store, StoreEvent};
 pub use totals::ServiceTotals;
 pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};
-pub use yaml::{write_yaml, yaml_value};
+pub use yaml::{YamlError, write_yaml, yaml_value};

@@ -148,7 +148,7 @@ impl ManifestReader<'_> {
             Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
             Err(error) => self.incomplete(
                 ProblemCode::InvalidDocument,
-                format!("invalid YAML: {}", self.in_file(&error)),
+                format!("invalid YAML: {}", self.in_file(&error.to_string())),
             ),
         }
     }

@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 64;
 ///
 /// # Errors
 /// The syntax error and its position.
-pub fn yaml_value(text: &str) -> Result<Value, String> {
+pub fn yaml_value(text: &str) -> Result<Value, YamlError> {
     parse(text)
 }
 
@@ -26,7 +26,7 @@ pub fn yaml_value(text: &str) -> Result<Value, String> {
 ///
 /// # Errors
 /// The syntax error and its position.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 64_000_000,
@@ -43,32 +43,58 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         emit_comments: false,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| message(&error))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError::from(&error))
 }
 
-/// The error for the user. The library's own messages are for programmers.
-fn message(error: &Error) -> String {
-    match error.without_snippet() {
-        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
-            format!("nested more than {MAX_DEPTH} levels deep")
+/// Why a text is not one YAML document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum YamlError {
+    /// Nested deeper than any object of Kubernetes.
+    #[error("nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    /// Its aliases stand for too much.
+    #[error("YAML alias expansion limit exceeded")]
+    TooManyAliases,
+    /// An anchor contains an alias of itself.
+    #[error("an anchor refers to itself")]
+    AnchorInItself,
+    /// Several documents.
+    #[error("there is more than one document")]
+    SeveralDocuments,
+    /// A key twice in one mapping.
+    #[error("duplicate key {key:?} at line {line}, column {column}")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+    },
+    /// Any other error of syntax or type, in the parser's words, with the position.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl From<&Error> for YamlError {
+    fn from(error: &Error) -> Self {
+        match error.without_snippet() {
+            Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => Self::TooDeep,
+            Error::Budget { .. }
+            | Error::AliasReplayCounterOverflow { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. } => Self::TooManyAliases,
+            Error::RecursiveReferencesRequireWeakTypes { .. } => Self::AnchorInItself,
+            Error::MultipleDocuments { .. } => Self::SeveralDocuments,
+            Error::DuplicateMappingKey { key: Some(key), location } => Self::DuplicateKey {
+                key: key.clone(),
+                line: location.line(),
+                column: location.column(),
+            },
+            Error::AliasError { error, .. } => Self::from(&**error),
+            other => Self::Syntax(other.to_string().lines().next().unwrap_or_default().to_owned()),
         }
-        Error::Budget { .. }
-        | Error::AliasReplayCounterOverflow { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
-            "YAML alias expansion limit exceeded".to_owned()
-        }
-        Error::RecursiveReferencesRequireWeakTypes { .. } => {
-            "an anchor refers to itself".to_owned()
-        }
-        Error::MultipleDocuments { .. } => "there is more than one document".to_owned(),
-        Error::DuplicateMappingKey { key: Some(key), location } => {
-            let (line, column) = (location.line(), location.column());
-            format!("duplicate key {key:?} at line {line}, column {column}")
-        }
-        Error::AliasError { error, .. } => message(error),
-        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
 

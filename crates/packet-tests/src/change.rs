@@ -7,14 +7,13 @@ use rulegen_config::ProxyConfig;
 use rulegen_lint::{FindingSeverity, LintFile, LintFinding, lint};
 use rulegen_model::{
     Kind, NodeObject, Object, Objects, ProblemCode, Service, ServicePortSpec, SliceEndpoint,
-    Sourced, read_object,
+    Sourced, nearest, read_object,
 };
 use rulegen_net::ServiceRef;
 use serde_json::{Map, Value};
 
 use crate::file::{ClusterChange, EndpointSet, ServicePatch};
 use crate::flexible::TextOr;
-use crate::nearest::nearest;
 use crate::problem::FileProblem;
 
 /// The message for an address that no endpoint has.

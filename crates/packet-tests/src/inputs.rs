@@ -2,7 +2,7 @@ use rulegen_config::ProxyConfig;
 use rulegen_model::Objects;
 
 use crate::file::InputFiles;
-use crate::nearest::no_node;
+use crate::no_node::no_node;
 use crate::problem::FileProblem;
 
 /// The inputs of a test file, read.

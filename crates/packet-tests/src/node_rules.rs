@@ -3,7 +3,8 @@
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use rulegen::{Rules, iptables_rules, nftables_rules};
+use rulegen::types::Rules;
+use rulegen::{iptables_rules, nftables_rules};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, NoPort, is_pod_of_node, origin_by_input};

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_inspect::explain::{Destination, NoPort, resolve, resolve_ip, service_state};
-use rulegen_model::{NodeObject, Objects, PodDetails};
+use rulegen_model::{NodeObject, Objects, PodDetails, nearest};
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
 use crate::file::{Case, FamilyName, ReceiverFields, SenderFields, Transport};
 use crate::flexible::TextOr;
-use crate::nearest::{nearest, no_node};
+use crate::no_node::no_node;
 use crate::node_rules::{NodeRules, TestPacket};
 use crate::problem::FileProblem;
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rulegen_model::yaml_value;
+use rulegen_model::{YamlError, nearest, yaml_value};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment, Track};
 
 use crate::file::TestFile;
-use crate::nearest::nearest;
 use crate::problem::FileProblem;
 
 /// The JSON Schema of test files. A test compares it with the types: to make it from them when it is
@@ -21,7 +20,7 @@ pub fn schema() -> Value {
 /// # Errors
 /// All unknown fields, or the first field with a wrong value.
 pub fn read_test_file(text: &str) -> Result<TestFile, Vec<FileProblem>> {
-    let wrong = |message: String| vec![FileProblem::of("", format!("invalid YAML: {message}"))];
+    let wrong = |message: YamlError| vec![FileProblem::of("", format!("invalid YAML: {message}"))];
     let value = yaml_value(text).map_err(wrong)?;
     let (mut track, mut unknown) = (Track::new(), Vec::new());
     let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);

@@ -160,7 +160,7 @@ mod tests {
         assert!(a.object.is_ok());
         let problem = b.object.as_ref().unwrap_err().to_string();
         assert!(problem.starts_with("Service default/b: "), "{problem}");
-        assert!(problem.contains("Service.spec: invalid wire type"), "{problem}");
+        assert!(problem.contains("ServiceMessage.spec: invalid wire type"), "{problem}");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use rulegen_config::NamedChoice;
 pub(crate) struct Given<T>(pub(crate) Option<T>);
 
 /// Wraps a parser so that an empty string counts as not given.
-pub(super) fn given<T>(
-    parse: impl Fn(&str) -> Result<T, String> + Clone,
-) -> impl Fn(&str) -> Result<Given<T>, String> + Clone {
+pub(super) fn given<T, E>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone,
+) -> impl Fn(&str) -> Result<Given<T>, E> + Clone {
     move |text| match text {
         "" => Ok(Given(None)),
         text => parse(text).map(Some).map(Given),

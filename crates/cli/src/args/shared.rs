@@ -9,9 +9,10 @@ use clap::{ArgAction, Args, ValueEnum, value_parser};
 use ipnet::IpNet;
 use rulegen_config::{
     DetectLocalMode, EXTERNAL_IPS_GATE, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX,
-    NodePortAddresses, ProxyMode, parse_bind_address, parse_cluster_cidrs, parse_interface,
+    NodePortAddresses, ProxyMode, ValueError, parse_bind_address, parse_cluster_cidrs,
+    parse_interface,
 };
-use rulegen_model::{ExternalIps, IfEmpty, LoadBalancing};
+use rulegen_model::{ExternalIps, ExternalIpsError, IfEmpty, LoadBalancing};
 use rulegen_ruleset::nftables::Name;
 
 use super::choice::{Given, given, one_of};
@@ -169,11 +170,11 @@ pub(super) fn any_path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
-fn parse_nodeport_addresses(text: &str) -> Result<NodePortAddresses, String> {
+fn parse_nodeport_addresses(text: &str) -> Result<NodePortAddresses, ValueError> {
     NodePortAddresses::parse(text.split(','))
 }
 
-fn parse_external_ips(text: &str) -> Result<ExternalIps, String> {
+fn parse_external_ips(text: &str) -> Result<ExternalIps, ExternalIpsError> {
     ExternalIps::parse(text.split(','))
 }
 
@@ -207,11 +208,11 @@ pub(crate) struct NftablesArgs {
 /// The configuration uses signed integers.
 const MAX_SERVICE_SIZE: u64 = i64::MAX as u64;
 
-pub(super) fn interface(text: &str) -> Result<String, String> {
+pub(super) fn interface(text: &str) -> Result<String, ValueError> {
     parse_interface(text, LONGEST_INTERFACE)
 }
 
-fn interface_prefix(text: &str) -> Result<String, String> {
+fn interface_prefix(text: &str) -> Result<String, ValueError> {
     parse_interface(text, LONGEST_INTERFACE_PREFIX)
 }
 

@@ -21,7 +21,7 @@ use crate::args::{ExplainArgs, KernelArgs};
 use crate::commands::{iptables, variant_in_use};
 
 pub(super) struct ExplainedRules {
-    rules: rulegen::Rules,
+    rules: rulegen::types::Rules,
     /// Rules of other programs in the followed table, which are not understood: chain and rule.
     unknown: Vec<(String, String)>,
     /// The rest of the host, if the rules are those of the kernel.
@@ -60,7 +60,11 @@ impl ExplainedRules {
                 let followed = Followed::Ruleset(variant, &ruleset);
                 let chains = base_chains(family, &followed, kernel)?;
                 let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
-                Ok(Self { rules: rulegen::Rules::Iptables(ruleset), unknown: Vec::new(), host })
+                Ok(Self {
+                    rules: rulegen::types::Rules::Iptables(ruleset),
+                    unknown: Vec::new(),
+                    host,
+                })
             }
             ProxyMode::Nftables => held_table(kernel, table, family),
         }
@@ -96,7 +100,7 @@ impl ExplainedRules {
             return rulegen::explain(&self.rules, local, packet, plan);
         };
         let mut explanation = match &self.rules {
-            rulegen::Rules::Iptables(ruleset) => {
+            rulegen::types::Rules::Iptables(ruleset) => {
                 let out_interface = |to| network.out_interface(packet, to);
                 let host = TracedHost { local, out_interface: &out_interface };
                 by_ruleset_on(ruleset, &host, packet, plan)
@@ -137,7 +141,7 @@ fn held_table(args: &KernelArgs, name: &Name, family: IpFamily) -> Result<Explai
     let chains = base_chains(family, &Followed::Table(&name), args)?;
     let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
     let unknown = unknown.collect();
-    Ok(ExplainedRules { rules: rulegen::Rules::Nftables(table), unknown, host })
+    Ok(ExplainedRules { rules: rulegen::types::Rules::Nftables(table), unknown, host })
 }
 
 /// Our table. If it does not exist, is dormant or has no Services, kube-proxy's own.

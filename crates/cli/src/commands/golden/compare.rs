@@ -1,6 +1,7 @@
 //! What changes in a file, by Service.
 
-use rulegen::{Rules, diff, parse_iptables};
+use rulegen::types::Rules;
+use rulegen::{diff, parse_iptables};
 use rulegen_inspect::diff::{DiffReport, diff_nft_text};
 
 use super::render::RulesFile;

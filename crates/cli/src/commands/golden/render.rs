@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use rulegen::{Rules, iptables_rules, nftables_rules};
+use rulegen::types::Rules;
+use rulegen::{iptables_rules, nftables_rules};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_model::{Host, Objects, snapshot};
 use rulegen_net::IpFamily;

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use rulegen::has_errors;
 use rulegen_agent::ConfigFile;
 use rulegen_config::{KubeProxyConfiguration, Overrides, ProxyConfig, ProxyMode, to_configz};
-use rulegen_model::{Host, IfEmpty, Objects, Problem, ProblemCode, Severity};
-use rulegen_packet_tests::{
-    CaseInputs, FileProblem, InputFiles, TestFile, nearest, read_test_file,
-};
+use rulegen_model::{Host, IfEmpty, Objects, Problem, ProblemCode, Severity, nearest};
+use rulegen_packet_tests::{CaseInputs, FileProblem, InputFiles, TestFile, read_test_file};
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Map, Value};
 
