@@ -22,14 +22,14 @@ const DELETED: usize = 5;
 pub(crate) struct Damager {
     kernel: NfTables,
     /// The table for IPv4 as the agent writes it.
-    wanted: Table,
+    desired: Table,
 }
 
 impl Damager {
     pub(crate) fn new(namespace: &Namespace, cluster: &str) -> Self {
         let plan = plan(&read(cluster), &config(), IpFamily::Ipv4);
-        let wanted = table(&plan, &Name::from("rulegen"));
-        Self { kernel: namespace.inside(|| NfTables::open().unwrap()), wanted }
+        let desired = table(&plan, &Name::from("rulegen"));
+        Self { kernel: namespace.inside(|| NfTables::open().unwrap()), desired }
     }
 
     /// The netlink port of its commits.
@@ -39,37 +39,37 @@ impl Damager {
 
     /// The set `hairpins`, which has an element for each endpoint's address.
     pub(crate) fn hairpins(&self) -> &Set {
-        &self.wanted.sets[&Name::from("hairpins")]
+        &self.desired.sets[&Name::from("hairpins")]
     }
 
     /// Deletes a few frontends and adds a foreign element, others in each round.
     pub(crate) fn change_elements(&mut self, round: usize) {
-        let Self { kernel, wanted } = self;
+        let Self { kernel, desired } = self;
         let (services, hairpins) = (Name::from("services"), Name::from("hairpins"));
         let (foreign, element) = (foreign(round), Element { data: None, comment: None });
         let operations = vec![
             Operation::DeleteElements(
                 &services,
-                &wanted.sets[&services],
-                frontends(wanted, round).collect(),
+                &desired.sets[&services],
+                frontends(desired, round).collect(),
             ),
-            Operation::AddElements(&hairpins, &wanted.sets[&hairpins], vec![(&foreign, &element)]),
+            Operation::AddElements(&hairpins, &desired.sets[&hairpins], vec![(&foreign, &element)]),
         ];
-        let transaction = Transaction { family: wanted.family, table: &wanted.name, operations };
+        let transaction = Transaction { family: desired.family, table: &desired.name, operations };
         kernel.commit(None, &[transaction]).unwrap();
     }
 
     /// Whether these elements are as before.
     pub(crate) fn are_elements_repaired(&mut self, round: usize) -> bool {
-        let frontends = frontends(&self.wanted, round).map(|(key, _)| key.clone());
+        let frontends = frontends(&self.desired, round).map(|(key, _)| key.clone());
         let keys = BTreeMap::from([
             (Name::from("services"), frontends.collect()),
             (Name::from("hairpins"), BTreeSet::from([foreign(round)])),
         ]);
-        let part = [TablePart::new(&self.wanted, false, keys).unwrap()];
+        let part = [TablePart::new(&self.desired, false, keys).unwrap()];
         let (_, compared) = self.kernel.compare_parts(&part).unwrap();
         let compared = compared.unwrap();
-        diff_compared(Some(&compared[0]), &part[0].wanted).is_empty()
+        diff_compared(Some(&compared[0]), &part[0].desired).is_empty()
     }
 
     /// Deletes all tables, as `nft flush ruleset` does.
@@ -79,8 +79,8 @@ impl Damager {
     }
 }
 
-fn frontends(wanted: &Table, round: usize) -> impl Iterator<Item = (&Key, &Element)> {
-    wanted.sets[&Name::from("services")].elements.iter().skip(DELETED * round).take(DELETED)
+fn frontends(desired: &Table, round: usize) -> impl Iterator<Item = (&Key, &Element)> {
+    desired.sets[&Name::from("services")].elements.iter().skip(DELETED * round).take(DELETED)
 }
 
 fn foreign(round: usize) -> Key {

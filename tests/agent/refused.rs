@@ -1,4 +1,4 @@
-//! The kernel rejects the agent's transactions.
+//! The kernel refuses the agent's transactions.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::namespace::Namespace;
 use crate::node::{Node, wait_until};
 use crate::objects::{HERE, service, slice};
 
-/// Another process owns the agent's tables (NFT_TABLE_F_OWNER). While it runs, the kernel rejects
+/// Another process owns the agent's tables (NFT_TABLE_F_OWNER). While it runs, the kernel refuses
 /// changes of the tables by all others. When it exits, the kernel deletes them.
 struct Owner(Child);
 

@@ -266,7 +266,7 @@ fn drift_iptables_in_own_chains_is_repaired_without_full_resync() {
     let new_saves = agent.saves("nft") - saves;
     // Each family may be read once because of the deleted rule of POSTROUTING.
     assert!(new_saves <= 2, "{}", agent.log());
-    assert!(!agent.log().contains("incremental update rejected"), "{}", agent.log());
+    assert!(!agent.log().contains("incremental update refused"), "{}", agent.log());
 }
 
 /// In iptables mode, a table of kube-proxy or rules of the other variant would translate too.
@@ -583,7 +583,7 @@ fn quarantine_iptables_leaves_out_only_refused_service() {
     });
     assert!(agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     let doctor = stdout(&namespace.shell(&format!("{program} doctor --proxy-mode iptables")));
-    assert!(doctor.contains("Service default/s7 is left out: the kernel rejected"), "{doctor}");
+    assert!(doctor.contains("Service default/s7 is left out: the kernel refused"), "{doctor}");
     // Each Service has one rule that jumps to its chain, and one at the start of that chain.
     let actual: Vec<String> =
         fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();

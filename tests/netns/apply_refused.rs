@@ -62,7 +62,7 @@ fn apply_leaves_out_and_names_service_that_iptables_refuses() {
         let messages = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{messages}");
         assert!(messages.contains("Too many links"), "{messages}");
-        let named = "warning: Service default/s7: skipped: iptables rejected its rules";
+        let named = "warning: Service default/s7: skipped: iptables refused its rules";
         assert_eq!(messages.matches(": skipped: ").count(), 1, "{messages}");
         assert!(messages.contains(named), "{messages}");
         assert!(

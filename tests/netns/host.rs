@@ -34,7 +34,7 @@ fn messages(applied: &Applied) -> Vec<String> {
 #[test]
 fn sysctls_are_set_in_own_namespace_only_and_written_once() {
     let namespace = Namespace::new("sysctl");
-    let settings = NAMESPACE_SETTINGS.wanted(1);
+    let settings = NAMESPACE_SETTINGS.desired(1);
     let values = |settings: &[Setting]| -> Vec<u64> {
         settings.iter().map(|setting| setting.sysctl().read().unwrap()).collect()
     };
@@ -65,7 +65,7 @@ fn sysctls_are_set_in_own_namespace_only_and_written_once() {
 fn sysctls_read_only_fail_only_for_wrong_values() {
     let namespace = Namespace::new("sysctl-read-only");
     namespace.inside(|| {
-        let [close_wait, ..] = &sysctl::apply(&NAMESPACE_SETTINGS.wanted(1)).changed[1..] else {
+        let [close_wait, ..] = &sysctl::apply(&NAMESPACE_SETTINGS.desired(1)).changed[1..] else {
             panic!("no sysctl was set");
         };
         assert_eq!(close_wait.new, 815);
@@ -73,10 +73,10 @@ fn sysctls_read_only_fail_only_for_wrong_values() {
         let read_only = "mount --make-rprivate / && mount --bind /proc/sys /proc/sys && \
                          mount -o remount,bind,ro /proc/sys";
         succeed("sh", &["-c", read_only]);
-        assert_eq!(messages(&sysctl::apply(&NAMESPACE_SETTINGS.wanted(1))), Vec::<String>::new());
+        assert_eq!(messages(&sysctl::apply(&NAMESPACE_SETTINGS.desired(1))), Vec::<String>::new());
         let other =
             ConntrackSettings { tcp_close_wait: Duration::from_secs(816), ..NAMESPACE_SETTINGS };
-        let [failure] = &messages(&sysctl::apply(&other.wanted(1)))[..] else {
+        let [failure] = &messages(&sysctl::apply(&other.desired(1)))[..] else {
             panic!("not exactly one failure");
         };
         let start = "cannot set net.netfilter.nf_conntrack_tcp_timeout_close_wait to 816 (current \
@@ -94,10 +94,10 @@ fn sysctl_conntrack_max_in_namespace_fails_without_stopping_others() {
     let namespace = Namespace::new("sysctl-max");
     namespace.inside(|| {
         let probe = ConntrackSettings { max_per_core: 1, min: 1, ..NAMESPACE_SETTINGS };
-        let max = probe.wanted(1)[0].sysctl();
+        let max = probe.desired(1)[0].sysctl();
         let before = max.read().unwrap();
         let one_more = u32::try_from(before + 1).unwrap();
-        let applied = sysctl::apply(&ConntrackSettings { min: one_more, ..probe }.wanted(1));
+        let applied = sysctl::apply(&ConntrackSettings { min: one_more, ..probe }.desired(1));
         assert_eq!(applied.changed.len(), 5, "{:?}", messages(&applied));
         assert_eq!(applied.failed[0].sysctl, max);
         assert_eq!(applied.failed[0].old, Some(before));

@@ -17,7 +17,6 @@ impl ConfiguredStore {
         Self { store: Store::new(config.snapshot_options(), host), config }
     }
 
-    /// The configuration.
     pub(crate) fn config(&self) -> &ProxyConfig {
         &self.config
     }

@@ -23,7 +23,6 @@ pub(crate) enum Notice {
     FailedToStartServiceHealthcheck {
         /// The Service's namespace.
         namespace: String,
-        /// Its name.
         name: String,
         /// The address and the error.
         message: String,
@@ -32,18 +31,12 @@ pub(crate) enum Notice {
     NodeAddressTaken {
         /// The Service's namespace.
         namespace: String,
-        /// Its name.
         name: String,
         /// The address and the process.
         message: String,
     },
     /// A Service is left out of the rules.
-    ServiceLeftOut {
-        /// The Service.
-        service: ObjectKey,
-        /// Why.
-        why: LeftOutReason,
-    },
+    ServiceLeftOut { service: ObjectKey, why: LeftOutReason },
 }
 
 /// A sender of notices. Without an API server they are dropped.

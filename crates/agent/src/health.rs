@@ -21,7 +21,7 @@ use crate::queue::Waiting;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 use rivalry::Rivalry;
 
-/// The response to a probe.
+/// The response to `/healthz`, `/livez` or `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeResponse {
     /// Whether the check passed.

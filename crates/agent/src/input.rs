@@ -8,7 +8,7 @@ use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 use crate::affinity_clients::Clients;
 use crate::intrusion::Intrusion;
 
-/// An event that may change the wanted rules or the kernel's rules.
+/// An event that may change the desired rules or the kernel's rules.
 #[derive(Debug)]
 pub(crate) enum ReconcilerInput {
     /// An object was added, changed or deleted.
@@ -58,7 +58,6 @@ impl SourceError {
 /// An input and its arrival time.
 #[derive(Debug)]
 pub(crate) struct TimedInput {
-    /// The input.
     pub(crate) input: ReconcilerInput,
     /// When its last byte arrived.
     pub(crate) at: Instant,

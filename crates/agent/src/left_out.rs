@@ -9,7 +9,7 @@ use rulegen_model::{ObjectKey, ObjectName, Problem, Severity};
 pub(crate) enum LeftOutKind {
     /// It exceeds the configured limit.
     TooLarge,
-    /// The kernel rejected its rules.
+    /// The kernel refused its rules.
     Refused,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct LeftOutReason {
 impl LeftOutReason {
     pub(crate) fn refused(by_kernel: &str) -> Self {
         let message = format!(
-            "is left out: the kernel rejected its rules ({by_kernel}); rulegen retries within \
+            "is left out: the kernel refused its rules ({by_kernel}); rulegen retries within \
              minutes and when the Service changes"
         );
         Self { reason: LeftOutKind::Refused, message }

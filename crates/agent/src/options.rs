@@ -14,10 +14,10 @@ use serde_json::Value;
 use crate::metrics::Build;
 use crate::source::{ObjectSource, ReadFolder};
 
-/// The configuration file.
+/// The configuration file, which the agent watches: it exits when the file changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its path.
+    /// The path as given with `--config`.
     pub path: PathBuf,
     /// Its content before parsing, so that a change during startup is detected too.
     pub content: Vec<u8>,

@@ -1,11 +1,11 @@
-//! Services whose rules the kernel rejected, and when each is retried. The caller passes the time.
+//! Services whose rules the kernel refused, and when each is retried. The caller passes the time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rulegen_model::{ObjectKey, ServiceChange};
 
-/// The Services that are left out of the rules because the kernel rejects them.
+/// The Services that are left out of the rules because the kernel refuses them.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     services: BTreeMap<ObjectKey, QuarantinedService>,

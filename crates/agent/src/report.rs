@@ -31,7 +31,7 @@ pub struct SyncReport {
 /// The part of a sync that belongs to one IP family.
 #[derive(Debug, Clone)]
 pub struct FamilyReport {
-    /// The family.
+    /// The IP family that was synced.
     pub family: IpFamily,
     /// The network programming latency of each EndpointSlice change: from the annotation
     /// `endpoints.kubernetes.io/last-change-trigger-time` to the end of the sync.
@@ -66,9 +66,9 @@ pub struct ConntrackReport {
 /// The number of Services with traffic policy `Local` and no endpoint on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoLocalEndpoints {
-    /// By `internalTrafficPolicy`.
+    /// Those whose `internalTrafficPolicy` is `Local`.
     pub internal: usize,
-    /// By `externalTrafficPolicy`.
+    /// Those whose `externalTrafficPolicy` is `Local`.
     pub external: usize,
 }
 
@@ -155,9 +155,9 @@ pub(crate) fn with_other(
 pub struct Operations {
     /// Elements of sets and maps.
     pub elements: OperationCounts,
-    /// Rules.
+    /// Rules added and deleted.
     pub rules: OperationCounts,
-    /// Chains.
+    /// Chains added and deleted.
     pub chains: OperationCounts,
     /// Sets and maps.
     pub sets: OperationCounts,
@@ -180,7 +180,7 @@ impl AddAssign for Operations {
 pub struct OperationCounts {
     /// Added or replaced.
     pub added: usize,
-    /// Deleted.
+    /// How many were deleted.
     pub deleted: usize,
 }
 
@@ -194,9 +194,9 @@ impl AddAssign for OperationCounts {
 /// The number of object changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObjectChanges {
-    /// Of Services.
+    /// Changed Services.
     pub services: usize,
-    /// Of EndpointSlices.
+    /// Changed EndpointSlices.
     pub endpoints: usize,
 }
 

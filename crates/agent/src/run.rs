@@ -245,7 +245,7 @@ fn telemetry(
     health.watch_queue(waiting);
     let metrics = Metrics::new(options.config.mode, &options.families, &options.build)?;
     metrics.read_lost_log_lines(options.lost_log_lines);
-    let (checks, wanted) = watch::channel(ServiceChecks::default());
+    let (checks, desired) = watch::channel(ServiceChecks::default());
     let telemetry = Telemetry {
         health: SharedHealth::new(health),
         metrics: Arc::new(metrics),
@@ -254,7 +254,7 @@ fn telemetry(
         checks,
         node_claims: watch::Sender::default(),
     };
-    Ok((telemetry, wanted))
+    Ok((telemetry, desired))
 }
 
 /// Also subscribes to ruleset events, before the first read, so that no change is missed.

@@ -160,8 +160,8 @@ async fn answer_load_balancers(
 ) {
     let mut known: BTreeSet<SocketAddr> = BTreeSet::new();
     loop {
-        let wanted = checks.borrow_and_update().clone();
-        let failures = health.update(wanted.services, &wanted.addresses).await;
+        let desired = checks.borrow_and_update().clone();
+        let failures = health.update(desired.services, &desired.addresses).await;
         metrics.unanswered_health_checks(failures.len());
         for port in failures.iter().filter(|port| !known.contains(&port.address)) {
             let (namespace, name) = (port.namespace.clone(), port.name.clone());

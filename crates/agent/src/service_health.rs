@@ -31,7 +31,7 @@ use crate::http::{Admission, Limits, Request, Response, Router, listen_at, serve
 pub struct ServiceCheck {
     /// The Service's namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Service.
     pub name: String,
     /// Its `spec.healthCheckNodePort`.
     pub port: NonZeroU16,
@@ -51,7 +51,7 @@ impl ServiceCheck {
 /// All Services with a health-check node port, and the addresses to listen on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceChecks {
-    /// The Services.
+    /// The Services with a health-check node port.
     pub services: Vec<ServiceCheck>,
     /// The node port addresses, or 0.0.0.0 and `[::]` if these are all.
     pub addresses: Vec<IpAddr>,
@@ -63,11 +63,11 @@ pub struct ServiceChecks {
 pub struct BindFailure {
     /// The Service's namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Service.
     pub name: String,
     /// The address and port.
     pub address: SocketAddr,
-    /// The error.
+    /// Why the port cannot be opened.
     pub error: io::Error,
 }
 
@@ -97,14 +97,14 @@ impl ServiceHealth {
         Self { health, limits, most: most_listeners, checks, listeners }
     }
 
-    /// Serves each Service at the addresses of its families. Listeners that are still wanted stay
+    /// Serves each Service at the addresses of its families. Listeners that are still desired stay
     /// open. Returns the ports that could not be opened.
     pub async fn update(
         &mut self,
-        wanted: Vec<ServiceCheck>,
+        desired: Vec<ServiceCheck>,
         addresses: &[IpAddr],
     ) -> Vec<BindFailure> {
-        let (mut checks, mut failures) = by_port(wanted, addresses);
+        let (mut checks, mut failures) = by_port(desired, addresses);
         for check in beyond(self.most, addresses, &checks) {
             checks.remove(&check.port);
             failures.extend(check.sockets(addresses).map(|socket| {
@@ -117,12 +117,12 @@ impl ServiceHealth {
             }));
         }
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks.clone();
-        let wanted: BTreeMap<SocketAddr, &ServiceCheck> = checks
+        let desired: BTreeMap<SocketAddr, &ServiceCheck> = checks
             .values()
             .flat_map(|check| check.sockets(addresses).map(move |socket| (socket, check)))
             .collect();
-        self.close_all_but(&wanted.keys().copied().collect()).await;
-        for (address, check) in wanted {
+        self.close_all_but(&desired.keys().copied().collect()).await;
+        for (address, check) in desired {
             if !self.listeners.contains_key(&address)
                 && let Err(error) = self.open(address, check.port)
             {
@@ -133,9 +133,9 @@ impl ServiceHealth {
     }
 
     /// A listener occupies its address until it is closed; 0.0.0.0 also occupies all others.
-    async fn close_all_but(&mut self, wanted: &BTreeSet<SocketAddr>) {
+    async fn close_all_but(&mut self, desired: &BTreeSet<SocketAddr>) {
         let unwanted: Vec<SocketAddr> =
-            self.listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
+            self.listeners.keys().filter(|address| !desired.contains(address)).copied().collect();
         for listener in unwanted.into_iter().filter_map(|address| self.listeners.remove(&address)) {
             drop(listener.shutdown);
             // The task ends only on shutdown. If it panicked, its socket is closed too.
@@ -167,13 +167,13 @@ impl BindFailure {
 /// The API server assigns a port to one Service only, but manifests can assign it twice: the first
 /// Service by name gets it.
 fn by_port(
-    mut wanted: Vec<ServiceCheck>,
+    mut desired: Vec<ServiceCheck>,
     addresses: &[IpAddr],
 ) -> (BTreeMap<NonZeroU16, ServiceCheck>, Vec<BindFailure>) {
-    wanted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    desired.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let mut checks: BTreeMap<NonZeroU16, ServiceCheck> = BTreeMap::new();
     let mut failures = Vec::new();
-    for check in wanted {
+    for check in desired {
         if let Some(holder) = checks.get(&check.port) {
             for address in check.sockets(addresses) {
                 let message = format!("port already used by {}/{}", holder.namespace, holder.name);

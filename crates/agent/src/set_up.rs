@@ -40,7 +40,7 @@ pub(crate) fn set_up(options: &Options) -> bool {
         // Usual in a container without privileges.
         tracing::debug!(%error, "cannot set oom_score_adj");
     }
-    let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
+    let applied = sysctl::apply(&options.conntrack.desired(host::cpus()));
     applied.changed.iter().for_each(log_sysctl_change);
     applied.failed.iter().for_each(log_sysctl_failure);
     applied.failed.is_empty()

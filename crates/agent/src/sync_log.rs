@@ -111,8 +111,8 @@ impl SyncSummary {
     }
 
     fn log(&self) {
-        let phase = |wanted| {
-            let mut of_sync = self.phases.iter().filter(|(phase, _)| *phase == wanted);
+        let phase = |searched| {
+            let mut of_sync = self.phases.iter().filter(|(phase, _)| *phase == searched);
             of_sync.next().map(|(_, took)| milliseconds(*took))
         };
         let Operations { elements, rules, chains, sets, flushed_sets } = self.operations;

@@ -11,7 +11,7 @@ pub(crate) struct SyncScheduler {
     last: Option<Instant>,
     /// The minimum time after the last sync, because of its cost.
     rest: Duration,
-    wanted: Option<Instant>,
+    requested: Option<Instant>,
     failures: u32,
 }
 
@@ -21,24 +21,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl SyncScheduler {
     pub(crate) fn new(period: Duration) -> Self {
-        Self { period, last: None, rest: Duration::ZERO, wanted: None, failures: 0 }
+        Self { period, last: None, rest: Duration::ZERO, requested: None, failures: 0 }
     }
 
     /// Requests a sync, now or at a later time.
     pub(crate) fn want(&mut self, at: Instant) {
-        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
+        self.requested = Some(self.requested.map_or(at, |requested| requested.min(at)));
     }
 
     /// When the next sync is due, if one was requested. May be in the past.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let wanted = self.wanted?;
+        let requested = self.requested?;
         let after_failures = match self.failures {
             0 => Duration::ZERO,
             failures => FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
         };
         let pause = self.period.max(self.rest).max(after_failures);
         let rested = self.last.and_then(|last| last.checked_add(pause));
-        Some(rested.map_or(wanted, |rested| wanted.max(rested)))
+        Some(rested.map_or(requested, |rested| requested.max(rested)))
     }
 
     /// The next sync does not wait for the end of the rest.
@@ -52,11 +52,11 @@ impl SyncScheduler {
         self.last = Some(now);
         self.rest = rest;
         if succeeded {
-            self.wanted = None;
+            self.requested = None;
             self.failures = 0;
         } else {
             self.failures = self.failures.saturating_add(1);
-            self.wanted = Some(now);
+            self.requested = Some(now);
         }
     }
 

@@ -128,9 +128,9 @@ impl Telemetry {
         }
         self.checks.send_if_modified(|checks| {
             let addresses = self.families.iter().flat_map(|of| listen_at(store, *of)).collect();
-            let wanted = ServiceChecks { services: service_counts.checks(), addresses };
-            let is_new = *checks != wanted;
-            *checks = wanted;
+            let desired = ServiceChecks { services: service_counts.checks(), addresses };
+            let is_new = *checks != desired;
+            *checks = desired;
             is_new
         });
     }

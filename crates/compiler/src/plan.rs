@@ -178,7 +178,7 @@ pub enum Masquerade {
     /// All traffic except from this node's pods. Replies to other clients must come back through
     /// this node.
     NotFromPods,
-    /// None.
+    /// No traffic; the endpoint sees the client's address.
     None,
 }
 

@@ -9,7 +9,7 @@ pub enum ContentType {
     /// A third of JSON's bytes.
     #[default]
     Protobuf,
-    /// JSON.
+    /// `application/json`.
     Json,
 }
 

@@ -21,7 +21,7 @@ pub enum ValueError {
         "invalid interface name {name:?} (expected a letter, digit or _, then also . - @; at most {longest} characters)"
     )]
     Interface {
-        /// The name.
+        /// The name as given.
         name: String,
         /// The longest valid name, in bytes.
         longest: usize,
@@ -43,7 +43,7 @@ pub enum ValueError {
     Choice {
         /// The setting, such as `mode`.
         setting: &'static str,
-        /// The value.
+        /// The value as given.
         value: String,
         /// The values that are accepted, such as `iptables or nftables`.
         accepted: String,

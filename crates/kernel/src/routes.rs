@@ -27,7 +27,7 @@ pub struct RouteRequest<'a> {
     /// Protocol and destination port, for rules of policy routing. SCTP is not among those that the
     /// kernel takes.
     pub to_port: Option<(Protocol, u16)>,
-    /// Mark.
+    /// Packet mark, for rules of `ip rule` (fwmark); 0 without one.
     pub mark: u32,
 }
 
@@ -47,7 +47,7 @@ pub enum Route {
 /// A route to another host or a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutRoute {
-    /// The interface.
+    /// Name of the output interface.
     pub interface: String,
     /// The gateway; without one the destination is reached directly.
     pub gateway: Option<IpAddr>,
@@ -103,7 +103,7 @@ pub struct Neighbour {
 /// What the rules of policy routing depend on, besides addresses and interfaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RuleSelectors {
-    /// The mark.
+    /// Whether a rule of `ip rule` asks for the packet mark (fwmark).
     pub mark: bool,
     /// The protocol or the destination port.
     pub to_port: bool,

@@ -4,7 +4,6 @@ use rulegen_model::{Document, Source, documents};
 
 use crate::lint_file::LintFile;
 
-/// A document.
 pub(crate) struct LintDocument {
     pub(crate) source: Source,
     /// Its first line in the file, starting at 1.

@@ -17,7 +17,7 @@ pub(crate) const DEFAULT_RANGE: PortRange = 32_768..=60_999;
 /// A node port that the kernel may assign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EphemeralNodePort {
-    /// Its number.
+    /// The port number on the node.
     pub number: u16,
     /// The service port.
     pub port: ServicePortName,

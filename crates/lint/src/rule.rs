@@ -7,7 +7,7 @@ use crate::severity::FindingSeverity;
 /// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LintRule {
-    /// The code.
+    /// The stable code that findings carry.
     pub code: ProblemCode,
     /// The severity of its findings.
     pub severity: FindingSeverity,

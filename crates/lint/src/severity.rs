@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The severity of a finding.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FindingSeverity {
@@ -15,7 +15,7 @@ pub enum FindingSeverity {
 }
 
 impl FindingSeverity {
-    /// Its name.
+    /// The word in text, JSON and SARIF: `note`, `warning`, `error`.
     pub fn name(self) -> &'static str {
         match self {
             FindingSeverity::Note => "note",

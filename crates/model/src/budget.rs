@@ -80,7 +80,7 @@ impl ServiceSize {
 /// A Service exceeds the maximum size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Its size.
+    /// How large the Service is, in the units of the limit.
     pub size: ServiceSize,
     /// The maximum size.
     pub limit: usize,

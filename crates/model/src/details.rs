@@ -14,7 +14,7 @@ use crate::object_key::ObjectKey;
 pub struct Details {
     /// All labels of the Services.
     pub service_labels: BTreeMap<ObjectKey, ServiceLabels>,
-    /// Pods.
+    /// The pods that stand behind endpoints, by namespace and name.
     pub pods: BTreeMap<ObjectKey, PodDetails>,
 }
 

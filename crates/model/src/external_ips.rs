@@ -15,7 +15,7 @@ pub enum ExternalIps {
     /// All, as in kube-proxy.
     #[default]
     All,
-    /// None.
+    /// No external IP gets rules.
     None,
     /// External IPs in these networks.
     Within(Vec<IpNet>),

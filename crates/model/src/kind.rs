@@ -39,7 +39,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// Its kind.
+    /// The kind of the object in it.
     pub fn kind(&self) -> Kind {
         match self {
             Object::Service(_) => Kind::Service,

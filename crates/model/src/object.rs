@@ -26,10 +26,10 @@ pub struct Metadata {
     /// Its namespace; absent means `default`, as in kubectl.
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
-    /// Its labels.
+    /// The labels that decide something here; all others are left out.
     #[serde(deserialize_with = "object")]
     pub labels: Labels,
-    /// Its annotations.
+    /// The annotations that decide something here; all others are left out.
     #[serde(deserialize_with = "object")]
     pub annotations: Annotations,
     /// When deletion was requested.

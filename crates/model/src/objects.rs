@@ -15,7 +15,7 @@ use rulegen_net::parse_address;
 pub struct Sourced<T> {
     /// File and document.
     pub source: Arc<Source>,
-    /// The object.
+    /// The object as read, unchecked.
     pub object: T,
 }
 

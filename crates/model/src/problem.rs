@@ -64,7 +64,7 @@ pub enum Severity {
 /// A problem with the input: its place, object, field and reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Problem {
-    /// Its severity.
+    /// Whether the input may be applied all the same.
     pub severity: Severity,
     /// The file and document, if known.
     pub source: Option<Source>,

@@ -53,7 +53,7 @@ impl Snapshot {
 /// Objects and the snapshot that was built from them.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// The objects.
+    /// All objects from which it was made.
     pub objects: Objects,
     /// Their snapshot for one node.
     pub snapshot: Snapshot,
@@ -282,7 +282,6 @@ pub(crate) fn ordered_networks(networks: Vec<IpNet>) -> Vec<IpNet> {
     networks
 }
 
-/// A namespace and a name.
 type NamespacedName<'a> = (&'a str, &'a str);
 
 /// The slices of each Service.

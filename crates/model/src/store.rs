@@ -95,7 +95,7 @@ pub enum NodeState {
 /// A Node with another name than this node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherNode {
-    /// Its name.
+    /// Name of the Node object.
     pub name: String,
     /// Whether it has an address of this host.
     pub has_host_address: bool,
@@ -154,7 +154,6 @@ struct StoredService {
     ports: Arc<[ServicePort]>,
     /// Its new ports, still without endpoints, if the Service changed since.
     fresh: Option<Vec<ServicePort>>,
-    /// Its cluster IPs.
     cluster_ips: Box<[IpAddr]>,
     /// The external and load-balancer IPs that it lists.
     claimed: Box<[ClaimedIp]>,
@@ -169,7 +168,6 @@ struct StoredService {
 /// A Service's ports with endpoints, and the problems with its external and load-balancer IPs.
 type Joined = (Result<Vec<ServicePort>, TooLargeService>, Vec<Problem>);
 
-/// A Service that is too large.
 struct TooLargeService {
     why: TooLarge,
     /// Its ports without endpoints, for when it has fewer endpoints.

@@ -58,13 +58,13 @@ pub enum YamlError {
     /// An anchor contains an alias of itself.
     #[error("an anchor refers to itself")]
     AnchorInItself,
-    /// Several documents.
+    /// More than one document, separated by `---`.
     #[error("there is more than one document")]
     SeveralDocuments,
     /// A key twice in one mapping.
     #[error("duplicate key {key:?} at line {line}, column {column}")]
     DuplicateKey {
-        /// The key.
+        /// The key as written.
         key: String,
         /// The line, from 1.
         line: u64,

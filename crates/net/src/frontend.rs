@@ -31,7 +31,7 @@ impl Frontend {
         Self { address: FrontendAddress::Ip(ip), protocol, port }
     }
 
-    /// A node port.
+    /// The frontend of a node port, at all addresses where node ports are open.
     pub fn node_port(family: IpFamily, protocol: Protocol, port: u16) -> Self {
         Self { address: FrontendAddress::Node(family), protocol, port }
     }

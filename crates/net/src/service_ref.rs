@@ -44,8 +44,8 @@ impl ServiceRef {
 
     /// True if this refers to a service port, which also has these port numbers.
     pub fn means(&self, of: &ServicePortName, numbers: &[u16]) -> bool {
-        let is_port = |wanted: &String| {
-            *of.port == **wanted || numbers.iter().any(|number| number.to_string() == *wanted)
+        let is_port = |port: &String| {
+            *of.port == **port || numbers.iter().any(|number| number.to_string() == *port)
         };
         self.is_service_of(of)
             && self.port.as_ref().is_none_or(is_port)
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn service_refs_have_an_optional_port_and_protocol() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("default/web.v2", service(None, None)),
             ("default/web.v2:http", service(Some("http"), None)),
             ("default/web.v2:80/udp", service(Some("80"), Some(Protocol::Udp))),
             ("default/web.v2/sctp", service(None, Some(Protocol::Sctp))),
         ] {
-            assert_eq!(text.parse(), Ok(wanted.clone()), "{text}");
-            assert_eq!(wanted.to_string(), text);
+            assert_eq!(text.parse(), Ok(expected.clone()), "{text}");
+            assert_eq!(expected.to_string(), text);
         }
         assert_eq!("default/web.v2:53/UDP".parse(), Ok(service(Some("53"), Some(Protocol::Udp))));
     }

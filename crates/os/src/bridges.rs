@@ -31,7 +31,7 @@ pub fn bridges() -> io::Result<Vec<Bridge>> {
     Ok(bridges)
 }
 
-/// A port of a bridge.
+/// An interface that is attached to a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgePort {
     /// Name of the interface.
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn bridge_port_state_has_the_words_of_bridge_8() {
         let words = (0..6).map(|number| PortState::of(number).map(PortState::word));
-        let wanted = ["disabled", "listening", "learning", "forwarding", "blocking"];
-        assert_eq!(Vec::from_iter(words), [&wanted.map(Some)[..], &[None]].concat());
+        let desired = ["disabled", "listening", "learning", "forwarding", "blocking"];
+        assert_eq!(Vec::from_iter(words), [&desired.map(Some)[..], &[None]].concat());
     }
 }

@@ -51,7 +51,6 @@ pub struct FolderWatcher {
     moving: Option<u32>,
 }
 
-/// Scan interval.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause after a scan, as a multiple of its duration: scanning a folder of 10,000 files takes about

@@ -25,7 +25,7 @@ pub fn boot_id() -> std::io::Result<String> {
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostInterface {
-    /// Name.
+    /// Name of the interface.
     pub name: String,
     /// Whether it is up (IFF_UP).
     pub is_up: bool,

@@ -73,7 +73,7 @@ pub fn oom_score_adj(value: i16) -> Result<(), OomScoreError> {
      CAP_SYS_RESOURCE"
 )]
 pub struct OomScoreError {
-    /// The wanted adjustment.
+    /// The desired adjustment.
     pub value: i16,
     /// The system error.
     pub source: io::Error,

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use crate::printable::program_name;
 
-/// A process.
+/// A process of this machine, as /proc shows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     /// Process ID.

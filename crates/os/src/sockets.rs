@@ -79,10 +79,10 @@ fn read_listeners(
 /// Searches the processes for the sockets, which takes a while if there are many.
 fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
     let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
-    let wanted: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
+    let desired: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
     for process in Process::all()? {
         let inodes: HashSet<u64> = process.sockets().into_iter().collect();
-        for inode in inodes.intersection(&wanted) {
+        for inode in inodes.intersection(&desired) {
             holders.entry(*inode).or_default().push(process.clone());
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! Ruleset ◀──parse── iptables-save text          (read from the kernel)
 //! Ruleset ──text───▶ iptables-save text          (desired state)
-//! diff(actual, wanted) ──▶ Transaction ──text──▶ iptables-restore text
+//! diff(actual, desired) ──▶ Transaction ──text──▶ iptables-restore text
 //! trace(ruleset or table, packet) ──▶ verdicts with exact probabilities
 //! Table ──text──▶ input of `nft -f`
 //! judge(chain of another program, partly known packet) ──▶ accepts, drops or unknown

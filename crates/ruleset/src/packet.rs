@@ -41,7 +41,7 @@ pub struct Packet {
     pub protocol: Protocol,
 }
 
-/// Verdict for a packet.
+/// What happens to a packet in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PacketVerdict {
     /// Passed on.
@@ -62,7 +62,7 @@ pub enum PacketVerdict {
 /// Where rules reject or drop a packet, and what it looks like there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RefusedAt {
-    /// Hook.
+    /// The hook at which it happens.
     pub hook: NetfilterHook,
     /// Priority of the base chain.
     pub priority: i32,

@@ -20,7 +20,7 @@ const ROUNDED_BITS: u32 = 95;
 const ROUNDED: u128 = 1 << ROUNDED_BITS;
 
 impl Probability {
-    /// Certainty.
+    /// Probability 1.
     pub const CERTAIN: Self = Self { numerator: 1, denominator: 1, is_exact: true };
 
     /// Impossibility.

@@ -45,10 +45,10 @@ pub(crate) trait Backend: Send {
     /// Deletes affinity entries of removed endpoints (nftables mode only).
     fn delete_clients(&mut self, _: Clients) {}
 
-    /// The Services that the kernel rejects, which are left out.
+    /// The Services that the kernel refuses, which are left out.
     fn refused(&self) -> Vec<(ObjectKey, LeftOutReason)>;
 
-    /// When the next retry of a rejected Service is due.
+    /// When the next retry of a refused Service is due.
     fn next_retry(&self) -> Option<Instant>;
 
     /// The agent is about to stop; the rules stay.
@@ -70,7 +70,7 @@ pub(crate) struct SyncCost {
     pub(crate) cpu: Duration,
 }
 
-/// The result of a sync.
+/// What a sync did, and whether it succeeded.
 pub(crate) struct SyncResult {
     /// Whether it was a full resync.
     pub(crate) full: bool,
@@ -137,7 +137,6 @@ fn service_of(name: &ServicePortName) -> ObjectKey {
     ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() }
 }
 
-/// The Service of a change.
 fn changed_service(change: &ServiceChange) -> Option<ObjectKey> {
     change.before.first().or(change.after.first()).map(|port| service_of(&port.name))
 }

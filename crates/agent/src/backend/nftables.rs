@@ -57,7 +57,7 @@ pub(crate) struct Nftables<K = NfTables> {
     record: Option<RecordFile>,
     /// Whether the record of the last run may still be right.
     may_be_recorded: bool,
-    /// Services that the kernel rejects.
+    /// Services that the kernel refuses.
     quarantine: Quarantine,
     /// Services that changed since the last successful sync; `None` if any may have changed.
     unsettled: Option<BTreeSet<ObjectKey>>,
@@ -206,7 +206,7 @@ impl<K: Kernel> Nftables<K> {
                 }
                 // The tables in the kernel are not what we expected: read them.
                 Err(error) => {
-                    tracing::warn!(%error, "incremental update rejected, doing a full resync")
+                    tracing::warn!(%error, "incremental update refused, doing a full resync")
                 }
             }
         }
@@ -250,7 +250,7 @@ impl<K: Kernel> Nftables<K> {
         let Some(compared) = compared else { return Ok(None) };
         let transactions: Vec<Transaction<'_>> = watch.time(Phase::Diff, || {
             let pairs = compared.iter().zip(parts);
-            pairs.map(|(compared, part)| diff_compared(Some(compared), &part.wanted)).collect()
+            pairs.map(|(compared, part)| diff_compared(Some(compared), &part.desired)).collect()
         });
         watch.time(Phase::Commit, || self.kernel.commit(Some(generation), &transactions))?;
         Ok(Some(written(&self.kernel, &transactions)))
@@ -299,7 +299,7 @@ impl<K: Kernel> Nftables<K> {
         }
     }
 
-    /// Reads everything and writes the difference. Services that the kernel rejects are put into
+    /// Reads everything and writes the difference. Services that the kernel refuses are put into
     /// quarantine, and all others are written.
     fn write_all(
         &mut self,
@@ -311,13 +311,13 @@ impl<K: Kernel> Nftables<K> {
             Err(error::Error::Nftables(error)) if error.is_about_content() => error,
             done => return done,
         };
-        tracing::warn!(%error, "kernel rejected the ruleset, searching for the cause");
+        tracing::warn!(%error, "kernel refused the ruleset, searching for the cause");
         watch.time(Phase::Commit, || self.isolate(store, &error, now))?;
         self.live = self.live_tables(self.plans(store));
         self.compare(watch)
     }
 
-    /// Finds the Services that the kernel rejects. Services that changed since the last successful
+    /// Finds the Services that the kernel refuses. Services that changed since the last successful
     /// sync are tried first.
     fn isolate(
         &mut self,
@@ -340,7 +340,7 @@ impl<K: Kernel> Nftables<K> {
         tracing::info!(
             trials = found.trials,
             refused = found.refused.len(),
-            "search for rejected Services finished"
+            "search for refused Services finished"
         );
         let why = first_refusal(error);
         for service in found.refused.into_iter().chain(found.untried) {
@@ -373,7 +373,7 @@ impl<K: Kernel> Nftables<K> {
         });
         let was_tried = done.is_ok();
         if let Err(error) = done {
-            tracing::warn!(%error, "cannot retry rejected Services");
+            tracing::warn!(%error, "cannot retry refused Services");
             self.in_sync = false;
         }
         for (service, _) in due {
@@ -387,7 +387,7 @@ impl<K: Kernel> Nftables<K> {
         }
     }
 
-    /// Adds Services to the tables. If the kernel rejects them, the desired tables are restored.
+    /// Adds Services to the tables. If the kernel refuses them, the desired tables are restored.
     fn add(
         &mut self,
         store: &ConfiguredStore,
@@ -401,7 +401,7 @@ impl<K: Kernel> Nftables<K> {
         })
     }
 
-    /// The generation of the kernel's ruleset, if the record says that its tables are the wanted ones.
+    /// The generation of the kernel's ruleset, if the record says that its tables are the desired ones.
     fn recorded(&mut self) -> Option<Generation> {
         let record = self.record.as_ref()?;
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
@@ -410,7 +410,7 @@ impl<K: Kernel> Nftables<K> {
         record.matches(&ruleset, &tables).then_some(ruleset.generation)
     }
 
-    /// Records the tables, if the kernel is known to have exactly the wanted ones. Stale clients have
+    /// Records the tables, if the kernel is known to have exactly the desired ones. Stale clients have
     /// to be searched for at the next start.
     fn write_record(&mut self) {
         let is_settled = self.in_sync
@@ -662,7 +662,7 @@ const REST: u32 = 10;
 /// People feel a change that waits for longer.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
-/// The maximum number of trials per search for rejected Services. Each takes as long as a
+/// The maximum number of trials per search for refused Services. Each takes as long as a
 /// comparison. Services that were not tried are left out and retried like the rejected ones.
 const MOST_TRIALS: usize = 200;
 
@@ -774,10 +774,10 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
 
     fn compare(
         &mut self,
-        wanted: &[&Table],
+        desired: &[&Table],
     ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let Self { kernel, watch, compared } = self;
-        let read = watch.time(Phase::Read, || kernel.compare(wanted))?;
+        let read = watch.time(Phase::Read, || kernel.compare(desired))?;
         *compared = Some(read.0);
         Ok(read)
     }

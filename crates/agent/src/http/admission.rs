@@ -90,8 +90,8 @@ impl Admission {
     }
 
     /// The number of connections.
-    pub fn held(&self) -> usize {
-        self.with(|tables| tables.others.held + tables.node.held)
+    pub fn in_use(&self) -> usize {
+        self.with(|tables| tables.others.in_use + tables.node.in_use)
     }
 
     /// Admits a connection. Another may have to yield.
@@ -160,7 +160,7 @@ impl RequestState {
 #[derive(Debug)]
 struct SlotTable {
     quota: Quota,
-    held: usize,
+    in_use: usize,
     next: u64,
     ports: BTreeMap<u16, PortSlots>,
     /// The number of connections per source, at all ports.
@@ -169,7 +169,7 @@ struct SlotTable {
 
 #[derive(Debug, Default)]
 struct PortSlots {
-    held: usize,
+    in_use: usize,
     sources: BTreeMap<ClientPrefix, Connections>,
 }
 
@@ -181,7 +181,7 @@ struct Connections {
 }
 
 impl Connections {
-    fn held(&self) -> usize {
+    fn in_use(&self) -> usize {
         self.waiting.len() + self.answered.len()
     }
 
@@ -198,26 +198,26 @@ impl Connections {
 
 impl SlotTable {
     fn new(quota: Quota) -> Self {
-        Self { quota, held: 0, next: 0, ports: BTreeMap::new(), sources: BTreeMap::new() }
+        Self { quota, in_use: 0, next: 0, ports: BTreeMap::new(), sources: BTreeMap::new() }
     }
 
     fn admit(&mut self, port: u16, source: ClientPrefix, end: oneshot::Sender<()>) -> u64 {
         let at_port = self.ports.get(&port);
         let from_source = at_port.and_then(|of| of.sources.get(&source));
-        if from_source.is_some_and(|of| of.held() >= self.quota.source) {
+        if from_source.is_some_and(|of| of.in_use() >= self.quota.source) {
             self.yield_from(port, source);
-        } else if at_port.is_some_and(|of| of.held >= self.quota.port) {
+        } else if at_port.is_some_and(|of| of.in_use >= self.quota.port) {
             self.yield_at(port);
-        } else if self.held >= self.quota.all {
+        } else if self.in_use >= self.quota.all {
             self.yield_one();
         }
         let number = self.next;
         self.next += 1;
         let of_port = self.ports.entry(port).or_default();
         of_port.sources.entry(source).or_default().waiting.insert(number, end);
-        of_port.held += 1;
+        of_port.in_use += 1;
         *self.sources.entry(source).or_default() += 1;
-        self.held += 1;
+        self.in_use += 1;
         number
     }
 
@@ -225,7 +225,7 @@ impl SlotTable {
     fn yield_one(&mut self) -> bool {
         let each = self.ports.iter().flat_map(|(port, at_port)| {
             let rank = |(source, of): (&ClientPrefix, &Connections)| {
-                ((self.held_by(*source), at_port.held, of.age()), (*port, *source))
+                ((self.in_use_by(*source), at_port.in_use, of.age()), (*port, *source))
             };
             at_port.sources.iter().map(rank)
         });
@@ -237,12 +237,12 @@ impl SlotTable {
     fn yield_at(&mut self, port: u16) -> bool {
         let sources = self.ports.get(&port).into_iter().flat_map(|of| &of.sources);
         let ranks =
-            sources.map(|(source, of)| ((of.held(), self.held_by(*source), of.age()), *source));
+            sources.map(|(source, of)| ((of.in_use(), self.in_use_by(*source), of.age()), *source));
         let greediest = ranks.max().map(|(_, source)| source);
         greediest.is_some_and(|source| self.yield_from(port, source))
     }
 
-    fn held_by(&self, source: ClientPrefix) -> usize {
+    fn in_use_by(&self, source: ClientPrefix) -> usize {
         self.sources.get(&source).copied().unwrap_or_default()
     }
 
@@ -267,19 +267,19 @@ impl SlotTable {
         let Some(of_source) = of_port.sources.get_mut(&source) else { return false };
         let took = take_one(of_source);
         if took {
-            of_port.held = of_port.held.saturating_sub(1);
-            self.held = self.held.saturating_sub(1);
-            if let Some(held) = self.sources.get_mut(&source) {
-                *held = held.saturating_sub(1);
+            of_port.in_use = of_port.in_use.saturating_sub(1);
+            self.in_use = self.in_use.saturating_sub(1);
+            if let Some(in_use) = self.sources.get_mut(&source) {
+                *in_use = in_use.saturating_sub(1);
             }
         }
-        if of_source.held() == 0 {
+        if of_source.in_use() == 0 {
             of_port.sources.remove(&source);
         }
         if of_port.sources.is_empty() {
             self.ports.remove(&port);
         }
-        if self.held_by(source) == 0 {
+        if self.in_use_by(source) == 0 {
             self.sources.remove(&source);
         }
         took
@@ -332,9 +332,9 @@ mod tests {
         places[4].request().is_complete();
         places.push(admit(&admission, HEALTH, "192.0.2.9:2002"));
         assert_eq!(yielding(&mut places), [0, 1, 2], "the oldest of all");
-        assert_eq!(admission.held(), 3);
+        assert_eq!(admission.in_use(), 3);
         drop(places);
-        assert_eq!(admission.held(), 0);
+        assert_eq!(admission.in_use(), 0);
         let is_empty = |of: &SlotTable| of.ports.is_empty() && of.sources.is_empty();
         assert!(admission.with(|tables| is_empty(&tables.others)), "empty entries remain");
     }
@@ -344,13 +344,13 @@ mod tests {
         let admission = admission(Quota { all: 64, port: 64, source: 32 }, 2);
         let mut prober = admit(&admission, HEALTH, "198.51.100.7:1");
         let sources = ["[2001:db8:0:1::%]:1", "[2001:db8:0:2::%]:1", "192.0.2.200:%"];
-        let mut held = Vec::new();
+        let mut in_use = Vec::new();
         for n in 1..2000 {
             let peer = sources[n % 3].replace('%', &n.to_string());
-            held.push(admit(&admission, HEALTH, &peer));
+            in_use.push(admit(&admission, HEALTH, &peer));
             assert!(!has_to_yield(&mut prober), "after {n}");
         }
-        assert_eq!(admission.held(), 64);
+        assert_eq!(admission.in_use(), 64);
         let first = admission.with(|tables| tables.others.ports[&10256].sources.len());
         assert_eq!(first, 4, "addresses of one /64 are one source");
     }
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(yielding(&mut places), [0, 1], "the oldest");
         let mut elsewhere = admit(&admission, "192.0.2.1:31001", "192.0.2.9:9");
         assert!(!has_to_yield(&mut elsewhere) && yielding(&mut places) == [0, 1], "another port");
-        assert_eq!(admission.held(), 4);
+        assert_eq!(admission.in_use(), 4);
     }
 
     #[test]
@@ -373,12 +373,12 @@ mod tests {
         let mut other = admit(&admission, "192.0.2.1:31002", "198.51.100.7:1");
         let one_port: Vec<Slot> =
             (1..500).map(|n| admit(&admission, "192.0.2.1:31001", &peer(n))).collect();
-        assert_eq!(admission.held(), 5);
+        assert_eq!(admission.in_use(), 5);
         drop(one_port);
         // The same client at many ports.
         let ports = (0..100).map(|n| format!("192.0.2.1:{}", 31_000 + n));
         let spread: Vec<Slot> = ports.map(|local| admit(&admission, &local, &peer(9))).collect();
-        assert_eq!(admission.held(), 16);
+        assert_eq!(admission.in_use(), 16);
         assert!(!has_to_yield(&mut other), "the client with many connections must yield");
         let mut prober = admit(&admission, "192.0.2.1:31099", "198.51.100.7:2");
         let _more: Vec<Slot> = (0..10)
@@ -398,7 +398,7 @@ mod tests {
             .map(|n| admit(&admission, HEALTH, &format!("203.0.113.{}:{n}", n % 250)))
             .collect();
         assert_eq!(yielding(&mut own), Vec::<usize>::new());
-        assert_eq!(admission.held(), 8 + 4);
+        assert_eq!(admission.in_use(), 8 + 4);
     }
 
     #[test]

@@ -20,11 +20,11 @@ pub struct Request<'a> {
 /// A response. For HEAD the body is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
     /// Headers other than those of the transport.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body, complete; Content-Length is its length.
     pub body: Bytes,
 }
 
@@ -34,7 +34,7 @@ impl Response {
         Self::new(status, HeaderValue::from_static("text/plain; charset=utf-8"), body)
     }
 
-    /// JSON.
+    /// A response with Content-Type `application/json`.
     pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, HeaderValue::from_static("application/json"), body)
     }

@@ -182,8 +182,8 @@ async fn http_client_that_does_not_read_times_out() {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut first = [0; 1];
     stream.read_exact(&mut first).await.unwrap();
-    assert_eq!(admission.held(), 1);
-    until("its slot is free again", || admission.held() == 0).await;
+    assert_eq!(admission.in_use(), 1);
+    until("its slot is free again", || admission.in_use() == 0).await;
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -213,7 +213,7 @@ async fn http_oldest_half_open_connection_is_closed_for_new_request() {
     let server = start(hello(), limits).await;
     let mut oldest = half_open(server.address).await;
     let mut second = half_open(server.address).await;
-    until("both have a slot", || admission.held() == 2).await;
+    until("both have a slot", || admission.in_use() == 2).await;
     assert_eq!(body(&get(server.address, "/hello").await), "hello");
     assert_eq!(receive(&mut oldest).await, "", "closed without a response");
     second.write_all(b"\r\n").await.unwrap();
@@ -237,10 +237,10 @@ async fn http_flood_of_half_open_connections_does_not_block_requests() {
             })
         })
         .collect();
-    until("all slots are in use", || admission.held() == 64).await;
+    until("all slots are in use", || admission.in_use() == 64).await;
     for _ in 0..50 {
         assert_eq!(body(&get(address, "/hello").await), "hello");
-        assert!(admission.held() <= 64);
+        assert!(admission.in_use() <= 64);
     }
     flood.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -252,16 +252,16 @@ async fn http_client_that_is_slow_or_silent_times_out() {
     let server = start(hello(), limits).await;
     let silent = TcpStream::connect(server.address).await.unwrap();
     let mut dribbling = TcpStream::connect(server.address).await.unwrap();
-    until("both are connected", || admission.held() == 2).await;
+    until("both are connected", || admission.in_use() == 2).await;
     let started = Instant::now();
     for byte in b"GET /hello HTTP/1.1\r\nX: 0123456789".iter().cycle() {
-        if dribbling.write_all(&[*byte]).await.is_err() || admission.held() == 0 {
+        if dribbling.write_all(&[*byte]).await.is_err() || admission.in_use() == 0 {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(9), "the connection is still open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    until("neither is connected", || admission.held() == 0).await;
+    until("neither is connected", || admission.in_use() == 0).await;
     drop(silent);
 }
 
@@ -293,7 +293,7 @@ async fn http_shutdown_closes_port_and_answers_open_connections() {
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
     let mut stream = half_open(server.address).await;
-    until("the connection is admitted", || admission.held() == 1).await;
+    until("the connection is admitted", || admission.in_use() == 1).await;
     drop(server.shutdown);
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());

@@ -4,10 +4,12 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, Result};
 
 /// The health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "their names say it")]
 pub enum Probe {
+    /// `/healthz`: the agent syncs in time, and the node can get new connections.
     Healthz,
+    /// `/livez`: the agent syncs in time.
     Livez,
+    /// `/readyz`: the rules are in the kernel.
     Readyz,
 }
 

@@ -61,11 +61,11 @@ async fn health_check_node_port_answer_equals_that_of_kube_proxy() {
         {
             assert!(headers.lines().any(|line| line == header), "{header} missing in {headers}");
         }
-        let wanted = format!(
+        let desired = format!(
             "{{\n\t\"service\": {{\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t}},\n\
              \t\"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": {is_healthy}\n}}"
         );
-        assert_eq!(body, wanted);
+        assert_eq!(body, desired);
     }
 }
 
@@ -93,15 +93,15 @@ async fn health_check_node_port_listeners_follow_services_and_addresses() {
     let mut service_health = service_health(healthy());
     let (a, b) = (free_port().await, free_port().await);
     let (at_a, at_b) = (SocketAddr::new(LOCALHOST, a), SocketAddr::new(LOCALHOST, b));
-    let wanted = vec![check("a", a, 1), check("b", b, 1)];
-    assert!(service_health.update(wanted, &[LOCALHOST]).await.is_empty());
+    let desired = vec![check("a", a, 1), check("b", b, 1)];
+    assert!(service_health.update(desired, &[LOCALHOST]).await.is_empty());
     assert_eq!(status(&get(at_a, "/").await), "200");
     assert_eq!(status(&get(at_b, "/").await), "200");
 
     // The first keeps its port with other endpoints, and a third Service gets the port of the
     // second.
-    let wanted = vec![check("a", a, 0), check("c", b, 1)];
-    assert!(service_health.update(wanted, &[LOCALHOST]).await.is_empty());
+    let desired = vec![check("a", a, 0), check("c", b, 1)];
+    assert!(service_health.update(desired, &[LOCALHOST]).await.is_empty());
     assert_eq!(status(&get(at_a, "/").await), "503");
     assert!(get(at_b, "/").await.contains("\"name\": \"c\""));
 
@@ -136,12 +136,12 @@ async fn health_check_node_port_in_use_is_reported_and_retried() {
     let mut service_health = service_health(healthy());
     let holder = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let address = holder.local_addr().unwrap();
-    let wanted = || vec![check("web", address.port(), 1)];
-    let failures = service_health.update(wanted(), &[LOCALHOST]).await;
+    let desired = || vec![check("web", address.port(), 1)];
+    let failures = service_health.update(desired(), &[LOCALHOST]).await;
     let failed: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.address)).collect();
     assert_eq!(failed, [("web", address)]);
     drop(holder);
-    assert!(service_health.update(wanted(), &[LOCALHOST]).await.is_empty());
+    assert!(service_health.update(desired(), &[LOCALHOST]).await.is_empty());
     assert_eq!(status(&get(address, "/").await), "200");
 }
 
@@ -149,8 +149,8 @@ async fn health_check_node_port_in_use_is_reported_and_retried() {
 async fn health_check_node_port_of_two_services_goes_to_first_by_name() {
     let mut service_health = service_health(healthy());
     let port = free_port().await;
-    let wanted = vec![check("b", port, 1), check("a", port, 1)];
-    let failures = service_health.update(wanted, &[LOCALHOST]).await;
+    let desired = vec![check("b", port, 1), check("a", port, 1)];
+    let failures = service_health.update(desired, &[LOCALHOST]).await;
     let failed: Vec<_> =
         failures.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
     assert_eq!(failed, [("b", "port already used by shop/a".to_owned())]);
@@ -180,16 +180,16 @@ async fn health_check_node_port_listeners_are_limited() {
     let quota = Quota::of_ports(8);
     let mut service_health = ServiceHealth::new(healthy(), Admission::new(quota, quota), 3);
     let ports = [free_port().await, free_port().await, free_port().await];
-    let wanted = |ports: &[u16]| -> Vec<ServiceCheck> {
+    let desired = |ports: &[u16]| -> Vec<ServiceCheck> {
         ports.iter().enumerate().map(|(n, port)| check(&n.to_string(), *port, 1)).collect()
     };
     let addresses = [LOCALHOST, "127.0.0.2".parse().unwrap()];
-    let failures = service_health.update(wanted(&ports), &addresses).await;
+    let failures = service_health.update(desired(&ports), &addresses).await;
     assert_eq!(failures.len(), 4, "a Service gets all listeners or none");
     assert!(failures.iter().all(|of| of.error.to_string().contains("LimitNOFILE")));
     assert_eq!(service_health.listeners.len(), 2);
     assert_eq!(status(&get((LOCALHOST, ports[0]).into(), "/").await), "200");
     assert!(TcpStream::connect((LOCALHOST, ports[1])).await.is_err());
-    assert_eq!(service_health.update(wanted(&ports[1..2]), &addresses).await.len(), 0);
+    assert_eq!(service_health.update(desired(&ports[1..2]), &addresses).await.len(), 0);
     assert_eq!(status(&get((LOCALHOST, ports[1]).into(), "/").await), "200");
 }

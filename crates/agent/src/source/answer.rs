@@ -86,7 +86,6 @@ pub(super) struct Bookmark {
 pub(super) trait EventObject {
     /// An object that was added, changed or deleted.
     fn object<W: Watched>(&self) -> Result<ApiObject<W>, WrongAnswer>;
-    /// A bookmark.
     fn bookmark<W: Watched>(&self) -> Result<Bookmark, WrongAnswer>;
     /// An error.
     fn status(&self) -> Result<Status, WrongAnswer>;

@@ -31,7 +31,6 @@ pub struct ApiOptions {
     pub content_types: Vec<ContentType>,
 }
 
-/// The timeout for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection without data for this long is closed. The API server sends a bookmark to each watch

@@ -30,7 +30,7 @@ pub use folder::ReadFolder;
 pub(crate) use folder::watch as watch_folder;
 pub use list::list;
 
-/// The source of objects.
+/// Where the agent gets objects: the API server or a folder of manifests.
 #[derive(Debug, Clone)]
 pub enum ObjectSource {
     /// The API server.

@@ -11,11 +11,10 @@ use serde_json::value::RawValue;
 
 /// The resource of a kind.
 pub(crate) trait Watched: fmt::Debug + Send + Sync + 'static {
-    /// The kind.
     const KIND: Kind;
-    /// Its apiVersion.
+    /// The `apiVersion` of its objects: `v1`, `discovery.k8s.io/v1`.
     const API_VERSION: &'static str;
-    /// Its path.
+    /// The path at the API server, from the root: `/api/v1/services`.
     const PATH: &'static str;
     /// Whether all labels are read, which the agent does not need.
     const HAS_LABELS: bool;

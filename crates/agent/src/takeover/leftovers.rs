@@ -42,7 +42,6 @@ pub(super) fn leftovers(mode: ProxyMode, table: &Name, in_use: Option<Variant>) 
     std::iter::once(tables).chain(variants.into_iter().map(Leftovers::Chains)).collect()
 }
 
-/// The context of a removal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RemovalContext {
     /// A program was seen writing there.

@@ -24,7 +24,7 @@ pub struct Cleaned {
 /// Deletes nftables tables with all their contents, in both families. Returns those that existed.
 ///
 /// # Errors
-/// The kernel rejected the request; no table was deleted.
+/// The kernel refused the request; no table was deleted.
 pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::DataplaneError> {
     let tables = in_both_families(names);
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
@@ -53,7 +53,7 @@ pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Da
     }
 }
 
-/// Each name once: a second delete of the same table would make the kernel reject the whole batch.
+/// Each name once: a second delete of the same table would make the kernel refuse the whole batch.
 fn in_both_families(names: &[Name]) -> Vec<(IpFamily, Name)> {
     let names: BTreeSet<&Name> = names.iter().collect();
     let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();

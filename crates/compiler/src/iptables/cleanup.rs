@@ -10,27 +10,27 @@ use super::layout::{CANARY, JUMP_COMMENTS, KUBELET_CHAINS, OURS, SHARED_FIREWALL
 
 /// Removes everything that rulegen or kube-proxy made. Also returns the chains that must be kept
 /// because a rule of another program jumps to them.
-pub fn removal_of_everything(held: &Ruleset) -> (Transaction<'_>, Vec<(Table, &ChainName)>) {
+pub fn removal_of_everything(actual: &Ruleset) -> (Transaction<'_>, Vec<(Table, &ChainName)>) {
     let mut chains = OURS.chains.to_vec();
     chains.extend([(Table::Mangle, CANARY), (Table::Filter, CANARY), (Table::Nat, CANARY)]);
-    if !is_kubelets_firewall(held) {
+    if !is_kubelets_firewall(actual) {
         chains.push((Table::Filter, SHARED_FIREWALL));
     }
     let ours = Ownership { chains: &chains, prefixes: OURS.prefixes };
     let is_our_jump = |table: Table, rule: &Rule| {
         is_jump(rule) && rule.target_chain().is_some_and(|chain| ours.owns(table, chain))
     };
-    let transaction = removal(held, &ours, is_our_jump);
-    let kept = kept(held, &ours, &transaction);
+    let transaction = removal(actual, &ours, is_our_jump);
+    let kept = kept(actual, &ours, &transaction);
     (transaction, kept)
 }
 
 fn kept<'a>(
-    held: &'a Ruleset,
+    actual: &'a Ruleset,
     ours: &Ownership<'_>,
     transaction: &Transaction<'_>,
 ) -> Vec<(Table, &'a ChainName)> {
-    let chains = held
+    let chains = actual
         .tables
         .iter()
         .flat_map(|(table, chains)| chains.keys().map(move |chain| (*table, chain)));
@@ -65,13 +65,13 @@ fn is_jump(rule: &Rule) -> bool {
 
 /// kubelet makes the same chain with the same rule, without a marker. The chain counts as kubelet's
 /// if chains of its own exist, or if the chain has rules that we did not make.
-fn is_kubelets_firewall(held: &Ruleset) -> bool {
-    let kubelet_is_here = held
+fn is_kubelets_firewall(actual: &Ruleset) -> bool {
+    let kubelet_is_here = actual
         .tables
         .values()
         .flat_map(|chains| chains.keys())
         .any(|name| KUBELET_CHAINS.contains(&name.as_str()));
-    let firewall = held.chain(Table::Filter, &SHARED_FIREWALL.into());
+    let firewall = actual.chain(Table::Filter, &SHARED_FIREWALL.into());
     let guard = loopback_guard();
     kubelet_is_here || firewall.is_some_and(|chain| chain.rules.iter().any(|rule| *rule != guard))
 }

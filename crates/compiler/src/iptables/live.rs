@@ -27,8 +27,8 @@ pub struct LiveRuleset {
 /// The chains that a change affects, before and after. A shared chain is only in the state after
 /// the change.
 pub struct Patch {
-    held: Ruleset,
-    wanted: Ruleset,
+    actual: Ruleset,
+    desired: Ruleset,
     sizes: BTreeMap<Table, Sizes>,
 }
 
@@ -45,7 +45,7 @@ impl Patch {
     /// The transaction from the state before to the state after, for a kernel that has the ruleset
     /// as it was.
     pub fn transaction(&self) -> Transaction<'_> {
-        diff(&self.held, &self.wanted, &OURS)
+        diff(&self.actual, &self.desired, &OURS)
     }
 
     /// By how much the number of rules in a table changes.
@@ -53,10 +53,10 @@ impl Patch {
         self.sizes.get(&table).copied().unwrap_or_default()
     }
 
-    fn of_all(held: Ruleset, wanted: Ruleset) -> Self {
-        let size = |table| Sizes { before: held.rules_of(table), after: wanted.rules_of(table) };
+    fn of_all(actual: Ruleset, desired: Ruleset) -> Self {
+        let size = |table| Sizes { before: actual.rules_of(table), after: desired.rules_of(table) };
         let sizes = TABLES.into_iter().map(|table| (table, size(table))).collect();
-        Self { held, wanted, sizes }
+        Self { actual, desired, sizes }
     }
 }
 
@@ -144,19 +144,19 @@ impl LiveRuleset {
     }
 
     /// Repairs chains that another program may have changed: our own are rewritten, or deleted if
-    /// they are not desired. In shared chains, rules missing in `held` are added.
-    pub fn repair(&self, chains: &BTreeSet<(Table, ChainName)>, mut held: Ruleset) -> Patch {
-        let mut wanted = self.ruleset();
-        for (table, content) in &mut wanted.tables {
+    /// they are not desired. In shared chains, rules missing in `actual` are added.
+    pub fn repair(&self, chains: &BTreeSet<(Table, ChainName)>, mut actual: Ruleset) -> Patch {
+        let mut desired = self.ruleset();
+        for (table, content) in &mut desired.tables {
             content.retain(|name, _| chains.contains(&(*table, name.clone())));
         }
         for (table, name) in chains {
-            if OURS.owns(*table, name) && wanted.chain(*table, name).is_none() {
-                held.tables.entry(*table).or_default().insert(name.clone(), Chain::default());
+            if OURS.owns(*table, name) && desired.chain(*table, name).is_none() {
+                actual.tables.entry(*table).or_default().insert(name.clone(), Chain::default());
             }
         }
-        // Equal numbers before and after: they are those of the wanted ruleset.
-        Patch { held, wanted, sizes: BTreeMap::new() }
+        // Equal numbers before and after: they are those of the desired ruleset.
+        Patch { actual, desired, sizes: BTreeMap::new() }
     }
 
     fn endpoints_after(&self, changes: &BTreeMap<ServicePortName, Option<ServicePlan>>) -> usize {
@@ -205,15 +205,15 @@ impl LiveRuleset {
             let filled = shared.into_iter().filter(|(name, _)| names.contains(name));
             filled.map(|(name, rules)| (name.into(), rules)).collect()
         };
-        let wanted = [
+        let desired = [
             (Table::Filter, table(filled(shared.filter, &filter))),
             (Table::Nat, table([filled(shared.nat, &nat), after.own].concat())),
         ];
-        let held = [(Table::Nat, table(before.own))];
+        let actual = [(Table::Nat, table(before.own))];
         let family = self.plan.family;
         Patch {
-            held: Ruleset { family, tables: held.into() },
-            wanted: Ruleset { family, tables: wanted.into() },
+            actual: Ruleset { family, tables: actual.into() },
+            desired: Ruleset { family, tables: desired.into() },
             sizes,
         }
     }

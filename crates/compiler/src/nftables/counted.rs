@@ -57,17 +57,17 @@ mod tests {
 
     #[test]
     fn counter_names_are_parsed_back_to_service_ports_and_endpoints() {
-        let wanted = name("default", "web", Protocol::Udp, "dns");
+        let desired = name("default", "web", Protocol::Udp, "dns");
         let key = Key::from([
             Value::Address("10.96.0.10".parse().unwrap()),
             Value::Protocol(Protocol::Udp),
             Value::Port(53),
             Value::Number(0),
         ]);
-        assert_eq!(counted_by_element(&key, &"default/web:dns".into()), Some(wanted.clone()));
+        assert_eq!(counted_by_element(&key, &"default/web:dns".into()), Some(desired.clone()));
         let chain = Name::from("endpoint/default/web/udp/dns/10.244.1.5/53");
-        assert_eq!(counted_by_rule(&chain), Some(wanted.clone()));
-        assert_eq!(affinity_service(&Name::from("affinity/default/web/udp/dns")), Some(wanted));
+        assert_eq!(counted_by_rule(&chain), Some(desired.clone()));
+        assert_eq!(affinity_service(&Name::from("affinity/default/web/udp/dns")), Some(desired));
         assert_eq!(affinity_service(&Name::from("cluster/default/web/udp/dns")), None);
         assert_eq!(counted_endpoint(&chain), "10.244.1.5:53".parse().ok());
         let chain6 = Name::from("endpoint/default/web/udp/dns/fd00..5/53");

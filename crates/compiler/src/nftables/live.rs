@@ -41,7 +41,7 @@ pub struct LiveTable {
 /// A change of a service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUpdate {
-    /// Its name.
+    /// The service port, of this IP family.
     pub name: ServicePortName,
     /// Its plan before, as in the table; `None` if it is new.
     pub before: Option<ServicePlan>,
@@ -53,8 +53,8 @@ pub struct ServiceUpdate {
 /// packets add to the sets of session affinity, so these stay. Clients of removed endpoints are
 /// listed by [`Patch::client_sets`] and deleted later.
 pub struct Patch {
-    held: Actual,
-    wanted: Table,
+    actual: Actual,
+    desired: Table,
     client_sets: Vec<ClientSetChange>,
     rendered: usize,
 }
@@ -75,7 +75,7 @@ pub struct ClientSetChange {
 impl Patch {
     /// The family of the table.
     pub fn family(&self) -> IpFamily {
-        self.wanted.family
+        self.desired.family
     }
 
     /// Client sets of the service ports that change.
@@ -86,7 +86,7 @@ impl Patch {
     /// The transaction from the state before to the state after, for a kernel that has the table as
     /// it was.
     pub fn transaction(&self) -> Transaction<'_> {
-        diff(Some(&self.held), &self.wanted)
+        diff(Some(&self.actual), &self.desired)
     }
 
     /// Number of elements, chains and sets that were computed to find the change: a measure of its
@@ -183,10 +183,10 @@ impl LiveTable {
         for change in changes.into_values() {
             edit.own(change.before.contribution, change.after.contribution);
         }
-        let (before, wanted) = edit.finish(&self.table);
-        self.table.replace(&before, &wanted);
-        let client_sets = client_set_changes(&before, &wanted);
-        Patch { held: Actual::from(before), wanted, client_sets, rendered }
+        let (before, desired) = edit.finish(&self.table);
+        self.table.replace(&before, &desired);
+        let client_sets = client_set_changes(&before, &desired);
+        Patch { actual: Actual::from(before), desired, client_sets, rendered }
     }
 
     fn count_elements(

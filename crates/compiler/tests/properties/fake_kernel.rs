@@ -80,13 +80,13 @@ impl Dataplane for FakeKernel {
 
     fn compare(
         &mut self,
-        wanted: &[&Table],
+        desired: &[&Table],
     ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let names: Vec<(IpFamily, &Name)> =
-            wanted.iter().map(|table| (table.family, &table.name)).collect();
+            desired.iter().map(|table| (table.family, &table.name)).collect();
         let (generation, actual) = self.read(&names)?;
-        let compared = actual.into_iter().zip(wanted);
-        let compared = compared.map(|(actual, wanted)| Some(ComparedTable::new(actual?, wanted)));
+        let compared = actual.into_iter().zip(desired);
+        let compared = compared.map(|(actual, desired)| Some(ComparedTable::new(actual?, desired)));
         Ok((generation, compared.collect()))
     }
 
@@ -162,15 +162,15 @@ pub(crate) fn services(tables: &KernelTables) -> BTreeSet<String> {
 impl FakeKernel {
     /// The part of a table in the kernel; `None` if it cannot be compared alone.
     pub(crate) fn compare_part(&self, part: &TablePart) -> Option<ComparedTable> {
-        let TablePart { wanted, has_chains, elements } = part;
-        let mut actual = self.tables.get(&(wanted.family, wanted.name.clone()))?.clone();
+        let TablePart { desired, has_chains, elements } = part;
+        let mut actual = self.tables.get(&(desired.family, desired.name.clone()))?.clone();
         if !has_chains {
             actual.chains.clear();
         }
-        actual.sets.retain(|name, _| wanted.sets.contains_key(name));
-        for (name, wanted) in &wanted.sets {
+        actual.sets.retain(|name, _| desired.sets.contains_key(name));
+        for (name, desired) in &desired.sets {
             let set = actual.sets.get_mut(name)?.as_mut()?;
-            if set.shape() != wanted.shape() {
+            if set.shape() != desired.shape() {
                 return None;
             }
             match elements.get(name) {
@@ -181,7 +181,7 @@ impl FakeKernel {
                 Some(ElementsInQuestion::All) => {}
             }
         }
-        actual.foreign.is_empty().then(|| ComparedTable::new(actual, wanted))
+        actual.foreign.is_empty().then(|| ComparedTable::new(actual, desired))
     }
 
     fn flush(&mut self) {

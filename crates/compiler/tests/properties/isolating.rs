@@ -40,8 +40,8 @@ fn tables(plans: &[Plan], names: &[String]) -> Vec<Table> {
     plans.iter().map(of_plan).collect()
 }
 
-fn write(fake: &mut FakeKernel, wanted: &[Table]) -> bool {
-    reconcile(fake, wanted, |_| ()).is_ok()
+fn write(fake: &mut FakeKernel, desired: &[Table]) -> bool {
+    reconcile(fake, desired, |_| ()).is_ok()
 }
 
 proptest! {
@@ -69,8 +69,8 @@ proptest! {
         fake.refuses.extend(pair.clone());
 
         // The kernel does not check existing rules again if they do not change.
-        let wanted = tables(&after, &all);
-        if write(&mut fake, &wanted) {
+        let desired = tables(&after, &all);
+        if write(&mut fake, &desired) {
             return Ok(());
         }
         let (actual, generation) = (fake.tables.clone(), fake.generation);
@@ -99,8 +99,8 @@ proptest! {
         prop_assert_eq!(services(&fake.tables), services_of(&tables(&after, &accepted)));
         // When the kernel refuses nothing any more, all Services are applied.
         fake.refuses.clear();
-        prop_assert!(write(&mut fake, &wanted));
-        prop_assert_eq!(services(&fake.tables), services_of(&wanted));
+        prop_assert!(write(&mut fake, &desired));
+        prop_assert_eq!(services(&fake.tables), services_of(&desired));
     }
 
     /// No Service is left out because memory or a permission is missing.
@@ -127,7 +127,7 @@ proptest! {
         let all: Vec<ObjectKey> = live.services().into_iter().collect();
         prop_assume!(!all.is_empty());
         let mut fake = FakeTables::new(live.ruleset().family);
-        // Initially the kernel has other rules, or the wanted rules of some Services.
+        // Initially the kernel has other rules, or the desired rules of some Services.
         let before = match grows {
             true => live.split(&all[settled.index(all.len())..]).0,
             false => ruleset(&before),
@@ -146,8 +146,8 @@ proptest! {
         let (settled, suspects) = all.split_at(settled.index(all.len()));
         (fake.trials, fake.lost) = (0, BTreeSet::new());
         let found = isolate_iptables(&mut fake, &live, settled, suspects).unwrap();
-        let wanted = live.ruleset();
-        let is_unchanged = |name: &&String| rules(&before, name) == rules(&wanted, name);
+        let desired = live.ruleset();
+        let is_unchanged = |name: &&String| rules(&before, name) == rules(&desired, name);
         let lost: Vec<&String> = fake.lost.iter().filter(is_unchanged).collect();
         prop_assert!(lost.is_empty(), "trials removed unchanged Services: {lost:?}");
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
@@ -201,9 +201,9 @@ fn isolate_iptables(
     })
 }
 
-fn write_iptables(fake: &mut FakeTables, wanted: &Ruleset) -> Result<(), TransactionRefusal> {
+fn write_iptables(fake: &mut FakeTables, desired: &Ruleset) -> Result<(), TransactionRefusal> {
     let actual = fake.save()?;
-    fake.restore(&diff(&actual, wanted, &OURS))
+    fake.restore(&diff(&actual, desired, &OURS))
 }
 
 fn display_name(service: &ObjectKey) -> String {

@@ -30,9 +30,9 @@ proptest! {
             let (snapshot, _) = snapshot(&read(files), &config.snapshot_options(), &Host::default());
             ruleset(&plan(&snapshot, &config, family)).to_text()
         });
-        let wanted = texts(&one_list);
-        prop_assert_eq!(&texts(&many_files), &wanted);
-        prop_assert_eq!(&texts(&one_file), &wanted);
+        let desired = texts(&one_list);
+        prop_assert_eq!(&texts(&many_files), &desired);
+        prop_assert_eq!(&texts(&one_file), &desired);
     }
 
     /// Printed rules are parsed back to the same rules, with no foreign ones.
@@ -55,36 +55,36 @@ proptest! {
             let mut actual = ruleset(before);
             foreign_rules.iter().for_each(|foreign_rule| foreign_rule.join(&mut actual));
             let foreign_before = foreign(&actual);
-            let wanted = ruleset(after);
+            let desired = ruleset(after);
             let actual_before = actual.clone();
-            diff(&actual_before, &wanted, &OURS).apply(&mut actual);
-            let rest = diff(&actual, &wanted, &OURS).to_text();
+            diff(&actual_before, &desired, &OURS).apply(&mut actual);
+            let rest = diff(&actual, &desired, &OURS).to_text();
             prop_assert_eq!(rest, "");
             prop_assert_eq!(&foreign(&actual), &foreign_before);
-            for (table, chains) in &wanted.tables {
+            for (table, chains) in &desired.tables {
                 for (name, chain) in chains.iter().filter(|(name, _)| OURS.owns(*table, name)) {
                     prop_assert_eq!(actual.chain(*table, name), Some(chain));
                 }
             }
             let stale = |name: &str| OURS.owns(Table::Nat, &name.into())
-                && wanted.chain(Table::Nat, &name.into()).is_none();
+                && desired.chain(Table::Nat, &name.into()).is_none();
             for name in actual.tables[&Table::Nat].keys() {
                 prop_assert!(!stale(name.as_str()) || has_foreign_jump(&actual, name.as_str()));
             }
         }
     }
 
-    /// The diff of equal rulesets is empty. Applying the diff of an empty kernel gives all wanted
+    /// The diff of equal rulesets is empty. Applying the diff of an empty kernel gives all desired
     /// rules.
     #[test]
     fn iptables_diff_of_equal_rulesets_is_empty(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
-            let wanted = ruleset(&plan);
-            prop_assert!(diff(&wanted, &wanted, &OURS).is_empty());
-            let mut actual = Ruleset::new(wanted.family);
+            let desired = ruleset(&plan);
+            prop_assert!(diff(&desired, &desired, &OURS).is_empty());
+            let mut actual = Ruleset::new(desired.family);
             let empty = actual.clone();
-            diff(&empty, &wanted, &OURS).apply(&mut actual);
-            prop_assert_eq!(actual, wanted);
+            diff(&empty, &desired, &OURS).apply(&mut actual);
+            prop_assert_eq!(actual, desired);
         }
     }
 

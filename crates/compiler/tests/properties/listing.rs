@@ -133,8 +133,8 @@ fn comparable(mut listing: Listing) -> Listing {
     listing
 }
 
-fn assert_in_sync(actual: &Listing, wanted: &Listing) -> Result<(), TestCaseError> {
-    for (name, frontends) in compare(actual, wanted) {
+fn assert_in_sync(actual: &Listing, desired: &Listing) -> Result<(), TestCaseError> {
+    for (name, frontends) in compare(actual, desired) {
         for (frontend, compared) in frontends {
             prop_assert_eq!(compared.state(), State::InSync, "{:?} {:?}", name, frontend);
         }

@@ -107,8 +107,8 @@ proptest! {
     ) {
         for (_, plan) in plans(&objects, &config) {
             let live = LiveRuleset::new(plan.clone());
-            let wanted = live.ruleset();
-            let all: Vec<(Table, ChainName)> = wanted
+            let desired = live.ruleset();
+            let all: Vec<(Table, ChainName)> = desired
                 .tables
                 .iter()
                 .flat_map(|(table, chains)| chains.keys().map(|name| (*table, name.clone())))
@@ -116,8 +116,8 @@ proptest! {
             let mut chains: BTreeSet<(Table, ChainName)> =
                 damages.iter().map(|damage| damage.get(&all).clone()).collect();
             chains.insert((Table::Nat, "KUBE-SEP-OFNOBODY".into()));
-            let mut kernel = wanted.clone();
-            let mut read = Ruleset::new(wanted.family);
+            let mut kernel = desired.clone();
+            let mut read = Ruleset::new(desired.family);
             for (table, name) in &chains {
                 let content = kernel.tables.get_mut(table).unwrap();
                 content.insert(name.clone(), Chain::default());
@@ -137,7 +137,7 @@ proptest! {
                 }
             }
             transaction.apply(&mut kernel);
-            for (table, content) in &wanted.tables {
+            for (table, content) in &desired.tables {
                 for (name, chain) in content {
                     let actual = kernel.chain(*table, name).map(|chain| &chain.rules);
                     prop_assert_eq!(actual, Some(&chain.rules), "{} {}", table, name);

@@ -41,8 +41,8 @@ proptest! {
                             protocol: service.name.protocol,
                         };
                         let trace = trace(&rules, &local, &packet);
-                        let wanted = expected(&plan, service, kind, &client, &local);
-                        check(&trace, &wanted, &packet)?;
+                        let desired = expected(&plan, service, kind, &client, &local);
+                        check(&trace, &desired, &packet)?;
                     }
                 }
             }
@@ -241,11 +241,11 @@ fn is_accepted(firewall: &Firewall, external: &External, source: IpAddr) -> bool
         || (firewall.from_node && is_load_balancer())
 }
 
-fn check(trace: &Trace<'_>, wanted: &Expected, packet: &Packet) -> Result<(), TestCaseError> {
+fn check(trace: &Trace<'_>, desired: &Expected, packet: &Packet) -> Result<(), TestCaseError> {
     let verdicts = trace.verdicts();
     let only =
         |verdict: PacketVerdict| matches!(verdicts.as_slice(), [(found, _)] if *found == verdict);
-    let is_as_expected = match wanted {
+    let is_as_expected = match desired {
         Expected::Passes => verdicts.iter().all(|(verdict, _)| {
             matches!(verdict, PacketVerdict::Delivered { translated: false, .. })
         }),
@@ -270,6 +270,6 @@ fn check(trace: &Trace<'_>, wanted: &Expected, packet: &Packet) -> Result<(), Te
                 })
         }
     };
-    prop_assert!(is_as_expected, "{packet:?}\nwanted {wanted:?}\nfound {verdicts:?}");
+    prop_assert!(is_as_expected, "{packet:?}\nwanted {desired:?}\nfound {verdicts:?}");
     Ok(())
 }

@@ -24,8 +24,8 @@ proptest! {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
                 let linearized = linearize(table.family, &rule.statements);
-                let wanted: Vec<Statement> = rule.statements.iter().map(as_read).collect();
-                prop_assert_eq!(delinearize(table.family, &linearized), Some(wanted));
+                let desired: Vec<Statement> = rule.statements.iter().map(as_read).collect();
+                prop_assert_eq!(delinearize(table.family, &linearized), Some(desired));
             }
         }
     }
@@ -34,17 +34,17 @@ proptest! {
     #[test]
     fn nftables_tables_delinearize_round_trip(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
-            let mut wanted = nftables::table(&plan, &"rulegen".into());
-            for rule in wanted.chains.values_mut().flat_map(|chain| &mut chain.rules) {
+            let mut desired = nftables::table(&plan, &"rulegen".into());
+            for rule in desired.chains.values_mut().flat_map(|chain| &mut chain.rules) {
                 rule.statements = rule.statements.iter().map(as_read).collect();
             }
             let mut fake = FakeKernel::default();
-            fake.commit(None, &[diff(None, &wanted)]).unwrap();
-            let (_, actual) = fake.read(&[(wanted.family, &wanted.name)]).unwrap();
+            fake.commit(None, &[diff(None, &desired)]).unwrap();
+            let (_, actual) = fake.read(&[(desired.family, &desired.name)]).unwrap();
             let actual = actual.into_iter().flatten().next().unwrap();
-            let delinearized = actual.delinearize(wanted.family, &wanted.name);
+            let delinearized = actual.delinearize(desired.family, &desired.name);
             prop_assert_eq!(delinearized.unknown, vec![]);
-            prop_assert_eq!(delinearized.table, Table { comment: Comment::from(""), ..wanted });
+            prop_assert_eq!(delinearized.table, Table { comment: Comment::from(""), ..desired });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever the kernel had and whatever fails: in the end it has the wanted tables or its old ones,
+//! Whatever the kernel had and whatever fails: in the end it has the desired tables or its old ones,
 //! and foreign tables are unchanged.
 
 use proptest::prelude::*;
@@ -22,15 +22,15 @@ fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
 }
 
 /// Writes until it works. Returns the number of operations of the last transaction.
-fn write(fake: &mut FakeKernel, wanted: &[Table]) -> Result<usize, DataplaneError> {
+fn write(fake: &mut FakeKernel, desired: &[Table]) -> Result<usize, DataplaneError> {
     let count = |all: &[Transaction<'_>]| all.iter().map(|one| one.operations.len()).sum();
-    reconcile(fake, wanted, count)
+    reconcile(fake, desired, count)
 }
 
 /// A fake kernel with only these tables.
-fn fresh(wanted: &[Table]) -> FakeKernel {
+fn fresh(desired: &[Table]) -> FakeKernel {
     let mut fake = FakeKernel::default();
-    write(&mut fake, wanted).unwrap();
+    write(&mut fake, desired).unwrap();
     fake
 }
 
@@ -167,11 +167,11 @@ proptest! {
         let theirs = Actual { foreign: vec!["what nft cannot read".to_owned()], ..Actual::default() };
         fake.tables.insert(other.clone(), theirs.clone());
 
-        let wanted = tables(&after, &configs.1);
-        write(&mut fake, &wanted).unwrap();
-        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
+        let desired = tables(&after, &configs.1);
+        write(&mut fake, &desired).unwrap();
+        prop_assert_eq!(content(&fake), content(&fresh(&desired)));
         let generation = fake.generation;
-        prop_assert_eq!(write(&mut fake, &wanted).unwrap(), 0);
+        prop_assert_eq!(write(&mut fake, &desired).unwrap(), 0);
         prop_assert_eq!(fake.generation, generation);
         prop_assert_eq!(&fake.tables[&other], &theirs);
     }
@@ -183,12 +183,12 @@ proptest! {
         let mut fake = fresh(&tables(&before, &config));
         apply_foreign_change(&mut fake, &ForeignChange::ForeignChain);
         fake.faults = vec![Some(Fault::Unchangeable), None];
-        let wanted = tables(&after, &config);
-        let replaced = reconcile(&mut fake, &wanted, |all| {
+        let desired = tables(&after, &config);
+        let replaced = reconcile(&mut fake, &desired, |all| {
             all.iter().all(|one| one.operations[0] == Operation::DeleteTable)
         });
         prop_assert!(replaced.unwrap());
-        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
+        prop_assert_eq!(content(&fake), content(&fresh(&desired)));
     }
 
     /// This takes two commits. The first contains everything that affects packets.
@@ -198,9 +198,9 @@ proptest! {
     ) {
         let mut fake = fresh(&tables(&before, &config));
         fake.is_old = true;
-        let wanted = tables(&after, &config);
-        write(&mut fake, &wanted).unwrap();
-        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
+        let desired = tables(&after, &config);
+        write(&mut fake, &desired).unwrap();
+        prop_assert_eq!(content(&fake), content(&fresh(&desired)));
     }
 
     #[test]
@@ -209,11 +209,11 @@ proptest! {
         faults in prop::collection::vec(fault(), 0..40),
     ) {
         let mut fake = fresh(&tables(&before, &config));
-        let wanted = tables(&after, &config);
-        let (old, new) = (content(&fake), content(&fresh(&wanted)));
+        let desired = tables(&after, &config);
+        let (old, new) = (content(&fake), content(&fresh(&desired)));
         fake.faults = faults;
         let mut tries = 0;
-        while let Err(error) = write(&mut fake, &wanted) {
+        while let Err(error) = write(&mut fake, &desired) {
             let now = content(&fake);
             prop_assert!(now == old || now == new || now.is_empty(), "{error}: a mix of both states");
             tries += 1;
@@ -227,14 +227,14 @@ proptest! {
     fn reconcile_failed_operation_is_named_and_undone(
         before in objects(), after in objects(), config in config(),
     ) {
-        let wanted = tables(&after, &config);
+        let desired = tables(&after, &config);
         let fake_before = || fresh(&tables(&before, &config));
-        let operations = write(&mut fake_before(), &wanted).unwrap();
+        let operations = write(&mut fake_before(), &desired).unwrap();
         for number in 0..operations {
             let mut fake = fake_before();
             let old = content(&fake);
             fake.faults = vec![Some(Fault::Operation(number)), None];
-            match write(&mut fake, &wanted) {
+            match write(&mut fake, &desired) {
                 // Operations that depend on the failed one fail too, and are reported after it.
                 Err(DataplaneError::Refused(refusals)) => {
                     prop_assert_eq!(refusals[0].reason, RefusalReason::Circumstances);
@@ -242,7 +242,7 @@ proptest! {
                 other => prop_assert!(false, "{:?}", other),
             }
             prop_assert_eq!(&content(&fake), &old);
-            prop_assert_eq!(write(&mut fake, &wanted).unwrap(), operations);
+            prop_assert_eq!(write(&mut fake, &desired).unwrap(), operations);
         }
     }
 }
@@ -267,8 +267,8 @@ fn reconcile_of_one_endpoint_writes_few_elements() {
         tables(&[service, slice], &ProxyConfig::default())
     };
     let mut fake = fresh(&service("10.244.1.6"));
-    let wanted = service("10.244.1.7");
-    let operations = reconcile(&mut fake, &wanted, |all| {
+    let desired = service("10.244.1.7");
+    let operations = reconcile(&mut fake, &desired, |all| {
         let elements = |operation: &Operation<'_>| match operation {
             Operation::AddElements(name, _, elements) => format!("+{name} {}", elements.len()),
             Operation::DeleteElements(name, _, elements) => format!("-{name} {}", elements.len()),

@@ -65,26 +65,26 @@ proptest! {
         let mut fake = FakeKernel::default();
         let mut before: Option<Table> = None;
         for state in &states {
-            let wanted = table(state, &config);
-            let actual = actual(&mut fake, &wanted);
-            let transaction = diff(actual.as_ref(), &wanted);
+            let desired = table(state, &config);
+            let actual = actual(&mut fake, &desired);
+            let transaction = diff(actual.as_ref(), &desired);
             let size = STAGE_SIZE.max(transaction.elements() / MOST_STAGES);
             let all = stages(std::slice::from_ref(&transaction), size);
             let steps = all.len();
             let stay: BTreeSet<_> = match &before {
-                Some(before) => frontends(before).intersection(&frontends(&wanted)).cloned().collect(),
+                Some(before) => frontends(before).intersection(&frontends(&desired)).cloned().collect(),
                 None => BTreeSet::new(),
             };
             for stage in &all {
                 prop_assert!(steps == 1 || element_count(stage) <= 2 * size, "{stage:?}");
                 fake.commit(None, stage).unwrap();
-                let now = delinearized(&mut fake, &wanted);
+                let now = delinearized(&mut fake, &desired);
                 prop_assert_eq!(leads_nowhere(&now), None);
                 prop_assert!(frontends(&now).is_superset(&stay));
             }
-            let now = delinearized(&mut fake, &wanted);
-            prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_read(wanted.clone()) });
-            before = Some(wanted);
+            let now = delinearized(&mut fake, &desired);
+            prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_read(desired.clone()) });
+            before = Some(desired);
         }
     }
 }

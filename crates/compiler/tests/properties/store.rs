@@ -160,11 +160,11 @@ proptest! {
             prop_assert_eq!(&applied.problems, &problems);
             prop_assert_eq!(all, problems_of_snapshot(cluster, &config));
             let mut ports: Vec<&ServicePort> = applied.ports.values().collect();
-            let mut wanted: Vec<&ServicePort> = snapshot.ipv4.iter().chain(&snapshot.ipv6).collect();
+            let mut desired: Vec<&ServicePort> = snapshot.ipv4.iter().chain(&snapshot.ipv6).collect();
             let by_name = |port: &&ServicePort| (!port.cluster_ip.is_ipv4(), port.name.clone());
             ports.sort_by_key(by_name);
-            wanted.sort_by_key(by_name);
-            prop_assert_eq!(ports, wanted);
+            desired.sort_by_key(by_name);
+            prop_assert_eq!(ports, desired);
             prop_assert!(store.changes().is_empty());
             let every_service: Vec<&[ServicePort]> =
                 store.services().map(|(_, ports)| ports).collect();

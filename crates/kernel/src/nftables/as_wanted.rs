@@ -1,4 +1,4 @@
-//! Recognises elements that are as wanted by comparing bytes, without decoding them: nearly all are.
+//! Recognises elements that are as desired by comparing bytes, without decoding them: nearly all are.
 
 use rulegen_ruleset::nftables::{Data, Element, Key, Set};
 
@@ -51,8 +51,8 @@ pub(super) fn is_as_wanted(message: &[u8], set: &Set, key: &Key, element: &Eleme
 fn is_data(value: &[u8], data: &Data) -> bool {
     match data {
         Data::AddrPort(to) => nested(value, VALUE) == Some(&element::addr_port(*to)),
-        Data::Verdict(wanted) => {
-            let (number, chain) = verdict::encode(wanted);
+        Data::Verdict(desired) => {
+            let (number, chain) = verdict::encode(desired);
             let Some(found) = nested(value, VERDICT) else { return false };
             let name = nested(found, CHAIN).and_then(|name| name.strip_suffix(&[0]));
             nested(found, CODE) == Some(&number.to_be_bytes())
@@ -61,6 +61,6 @@ fn is_data(value: &[u8], data: &Data) -> bool {
     }
 }
 
-fn nested(value: &[u8], wanted: u16) -> Option<&[u8]> {
-    attribute::each(value).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+fn nested(value: &[u8], desired: u16) -> Option<&[u8]> {
+    attribute::each(value).find(|(kind, _)| *kind == desired).map(|(_, value)| value)
 }

@@ -30,12 +30,12 @@ pub(super) struct ElementRequest<'a> {
     pub(super) set: &'a Set,
 }
 
-/// A key to request, with its wanted element.
+/// A key to request, with its desired element.
 pub(super) type Requested<'a> = (&'a Key, Option<&'a Element>);
 
 /// An answer to a request.
 pub(super) enum KeyAnswer {
-    /// The element that is wanted for this key.
+    /// The element that is desired for this key.
     AsWanted,
     /// Another element.
     Other(Key, Element),

@@ -9,20 +9,20 @@ use rulegen_ruleset::nftables::{Comment, Key, Name};
 pub enum Counted {
     /// An element of a set.
     Element {
-        /// Set.
+        /// Name of the set, in the table that was read.
         set: Name,
-        /// Key.
+        /// Key of the element in the set.
         key: Key,
         /// Endpoint that it leads to.
         endpoint: SocketAddr,
-        /// Comment.
+        /// Comment of the element, by which its Service is known.
         comment: Comment,
         /// Number of lookups that found it.
         packets: u64,
     },
-    /// A rule.
+    /// A rule with a counter.
     Rule {
-        /// Chain.
+        /// Name of the chain of the rule.
         chain: Name,
         /// Number of packets that matched it.
         packets: u64,

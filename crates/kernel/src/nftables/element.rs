@@ -261,8 +261,8 @@ impl<'a> ElementDecoder<'a> {
         let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of);
         let has = raw.expressions(expression::decode);
         // An element has the expressions that its set had when the element was added.
-        let wanted: &[_] = if self.set.counter { &[Some(Expression::Counter)] } else { &[] };
-        (has == wanted).then_some(Element { data, comment })
+        let desired: &[_] = if self.set.counter { &[Some(Expression::Counter)] } else { &[] };
+        (has == desired).then_some(Element { data, comment })
     }
 
     fn socket(&self, data: &[u8]) -> Option<SocketAddr> {

@@ -13,7 +13,7 @@ use crate::netlink::Dumped;
 /// Fill level of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetFill {
-    /// Name.
+    /// Name of the set or map.
     pub name: Name,
     /// Number of elements, including expired ones until the kernel deletes them, which it does each
     /// second.

@@ -76,7 +76,7 @@ use crate::netlink::{attribute, family};
 pub struct NfTables {
     socket: NfTablesSocket,
     last: CommitCost,
-    /// False once the kernel has rejected NFT_MSG_DESTROYSETELEM as unknown.
+    /// False once the kernel has refused NFT_MSG_DESTROYSETELEM as unknown.
     has_destroy: bool,
     /// True to use the element counts that newer kernels report for sets.
     reads_counts: bool,
@@ -388,15 +388,15 @@ impl Dataplane for NfTables {
 
     fn compare(
         &mut self,
-        wanted: &[&Table],
+        desired: &[&Table],
     ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError> {
         let reads_counts = self.reads_counts;
-        let tables = wanted.iter().map(|table| (table.family, table.name.clone()));
+        let tables = desired.iter().map(|table| (table.family, table.name.clone()));
         // Requesting many elements takes longer than other programs usually leave the ruleset alone.
         let mut unrelated = Unrelated::watch(&tables.collect::<Vec<_>>())?;
         self.at_generation(
             |socket| {
-                wanted.iter().map(|table| read::compared(socket, table, reads_counts)).collect()
+                desired.iter().map(|table| read::compared(socket, table, reads_counts)).collect()
             },
             |from, to| unrelated.changed_only_others(from, to),
         )

@@ -18,7 +18,7 @@ pub struct NatBaseChain {
     pub families: Vec<IpFamily>,
     /// Family of its table, as in nft(8).
     pub table_family: &'static str,
-    /// Table.
+    /// Name of the table that has the chain.
     pub table: String,
     /// Name.
     pub chain: String,
@@ -124,8 +124,8 @@ fn base_chains(socket: &mut NfTablesSocket) -> Result<Vec<Base>, Interrupted> {
     const HOOKS: [u32; 2] = [0, 3];
     let base = |message: &[u8]| {
         let hook = attribute::find(message, HOOK)?;
-        let number = |wanted| {
-            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == wanted)?;
+        let number = |desired| {
+            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == desired)?;
             value.try_into().ok().map(u32::from_be_bytes)
         };
         let is_ahead = attribute::text(message, TYPE)? == "nat" && HOOKS.contains(&number(NUMBER)?);
@@ -207,8 +207,8 @@ pub(super) fn jump(data: &[u8]) -> Option<String> {
     inside(verdict, 2).map(attribute::string)
 }
 
-pub(super) fn inside(nested: &[u8], wanted: u16) -> Option<&[u8]> {
-    attribute::find_behind(nested, 0, wanted)
+pub(super) fn inside(nested: &[u8], desired: u16) -> Option<&[u8]> {
+    attribute::find_behind(nested, 0, desired)
 }
 
 /// True if a packet in this chain may match a rule with NAT.
@@ -276,10 +276,10 @@ mod tests {
             ("one-way", false, false, &[]),
             ("map", false, true, &[]),
         ]);
-        for (chain, wanted) in
+        for (chain, desired) in
             [("base", true), ("two", true), ("apart", false), ("map", true), ("none", false)]
         {
-            assert_eq!(may_translate(&table, chain), wanted, "{chain}");
+            assert_eq!(may_translate(&table, chain), desired, "{chain}");
         }
         let harmless = chains([("map", false, true, &[]), ("other", false, false, &[])]);
         assert!(!may_translate(&harmless, "map"));

@@ -115,16 +115,16 @@ pub(super) fn table(
     Ok(Some(reader.actual))
 }
 
-/// Reads a table to compare it with a wanted one. `Ok(None)` if it does not exist; an error if the
+/// Reads a table to compare it with a desired one. `Ok(None)` if it does not exist; an error if the
 /// ruleset changed during the read.
 pub(super) fn compared(
     socket: &mut NfTablesSocket,
-    wanted: &Table,
+    desired: &Table,
     reads_counts: bool,
 ) -> Result<Option<ComparedTable>, Interrupted> {
-    let reader = TableReader::of(socket, wanted.family, &wanted.name)?;
+    let reader = TableReader::of(socket, desired.family, &desired.name)?;
     let Some(mut reader) = reader else { return Ok(None) };
-    let differences = reader.differences(wanted, reads_counts)?;
+    let differences = reader.differences(desired, reads_counts)?;
     Ok(Some(ComparedTable { actual: reader.actual, differences }))
 }
 
@@ -134,19 +134,19 @@ pub(super) fn part(
     socket: &mut NfTablesSocket,
     part: &TablePart,
 ) -> Result<Option<ComparedTable>, Interrupted> {
-    let TablePart { wanted, has_chains, elements } = part;
-    let Some(found) = find(socket, wanted.family, &wanted.name)? else { return Ok(None) };
+    let TablePart { desired, has_chains, elements } = part;
+    let Some(found) = find(socket, desired.family, &desired.name)? else { return Ok(None) };
     let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
-    let mut reader = TableReader { socket, family: wanted.family, table: &wanted.name, actual };
+    let mut reader = TableReader { socket, family: desired.family, table: &desired.name, actual };
     if *has_chains {
         reader.chains()?;
         reader.rules()?;
     }
     let EmptySets { mut sets, .. } = reader.empty_sets(TableOwner::Rulegen)?;
     let mut differences = BTreeMap::new();
-    for (name, wanted) in &wanted.sets {
+    for (name, desired) in &desired.sets {
         let Some(Some(mut set)) = sets.remove(name) else { return Ok(None) };
-        if set.shape() != wanted.shape() {
+        if set.shape() != desired.shape() {
             return Ok(None);
         }
         match elements.get(name) {
@@ -157,7 +157,7 @@ pub(super) fn part(
                 }
             }
             Some(ElementsInQuestion::Keys(keys)) => {
-                let Some(found) = reader.compare_keys((name, wanted), keys)? else {
+                let Some(found) = reader.compare_keys((name, desired), keys)? else {
                     return Ok(None);
                 };
                 differences.insert(name.clone(), found);
@@ -332,7 +332,7 @@ impl From<DataplaneError> for Interrupted {
     }
 }
 
-/// Sets with at most this many wanted elements are dumped: that takes few pieces, and finds
+/// Sets with at most this many desired elements are dumped: that takes few pieces, and finds
 /// additional elements too.
 const DUMPED: usize = 1000;
 
@@ -348,9 +348,9 @@ enum ByKey<'a> {
     Foreign,
 }
 
-/// A comparison of a set of which the kernel has elements with keys that are not wanted.
+/// A comparison of a set of which the kernel has elements with keys that are not desired.
 struct Unfinished<'a> {
-    wanted: &'a Set,
+    desired: &'a Set,
     comparison: ElementComparison<'a>,
     /// The number of elements in the kernel.
     count: usize,
@@ -364,7 +364,7 @@ enum SetComparison<'a> {
     Unfinished(Unfinished<'a>),
 }
 
-/// Of a set whose other keys can be guessed, one in this many wanted elements may be missing before
+/// Of a set whose other keys can be guessed, one in this many desired elements may be missing before
 /// it is dumped: each costs a request.
 const MISSING: usize = 8;
 
@@ -485,7 +485,7 @@ impl<'a> TableReader<'a> {
         Ok(EmptySets { sets, counts })
     }
 
-    /// Reads the sets and compares them with those of the wanted table. Sets that are deleted or
+    /// Reads the sets and compares them with those of the desired table. Sets that are deleted or
     /// replaced keep no elements.
     fn differences(
         &mut self,
@@ -495,20 +495,20 @@ impl<'a> TableReader<'a> {
         let (mut differences, mut unfinished) = (BTreeMap::new(), Vec::new());
         let EmptySets { mut sets, counts } = self.empty_sets(TableOwner::Rulegen)?;
         for (name, actual) in &mut sets {
-            let Some((set, wanted)) = actual.as_mut().zip(table.sets.get(name)) else { continue };
-            if set.shape() != wanted.shape() {
+            let Some((set, desired)) = actual.as_mut().zip(table.sets.get(name)) else { continue };
+            if set.shape() != desired.shape() {
                 continue;
             }
-            let is_ours = if ElementComparison::is_possible(set, wanted) {
+            let is_ours = if ElementComparison::is_possible(set, desired) {
                 let count = counts.get(name).filter(|_| reads_counts).copied();
-                match self.differences_of_set((name, wanted), count)? {
+                match self.differences_of_set((name, desired), count)? {
                     SetComparison::Complete(found) => {
                         let is_ours = found.is_some();
                         differences.extend(found.map(|found| (name.clone(), found)));
                         is_ours
                     }
                     SetComparison::Unfinished(of_set) => {
-                        unfinished.push((KeyOrigin::of(wanted), name.clone(), of_set));
+                        unfinished.push((KeyOrigin::of(desired), name.clone(), of_set));
                         true
                     }
                 }
@@ -531,17 +531,18 @@ impl<'a> TableReader<'a> {
         Ok(differences)
     }
 
-    /// Finds the keys that are not wanted: those that are likely, or all with a dump. `None` if an
+    /// Finds the keys that are not desired: those that are likely, or all with a dump. `None` if an
     /// element is foreign.
     fn finish(
         &mut self,
         table: &Table,
         name: &Name,
-        Unfinished { wanted, mut comparison, count }: Unfinished<'_>,
+        Unfinished { desired, mut comparison, count }: Unfinished<'_>,
         differences: &BTreeMap<Name, Differences>,
     ) -> Result<Option<Differences>, Interrupted> {
-        let likely = likely_keys(table, wanted, differences);
-        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
+        let likely = likely_keys(table, desired, differences);
+        let elements =
+            ElementRequest { family: self.family, table: self.table, name, set: desired };
         let mut is_ours = true;
         let mut request = |keys: &[Key], ends_with_missing| {
             let keys: Vec<Requested<'_>> = keys.iter().map(|key| (key, None)).collect();
@@ -576,23 +577,23 @@ impl<'a> TableReader<'a> {
             return Ok(Some(comparison.finish()));
         }
         tracing::debug!(set = %name, "set has additional elements, dumping it");
-        self.dump_differences((name, wanted))
+        self.dump_differences((name, desired))
     }
 
     /// Compares the elements of a set. `count` is the number of elements in the kernel, if it reports
     /// it.
     fn differences_of_set<'w>(
         &mut self,
-        (name, wanted): (&Name, &'w Set),
+        (name, desired): (&Name, &'w Set),
         count: Option<u32>,
     ) -> Result<SetComparison<'w>, Interrupted> {
         let count = count.and_then(|count| usize::try_from(count).ok());
-        let can_guess = KeyOrigin::of(wanted).is_some();
+        let can_guess = KeyOrigin::of(desired).is_some();
         let is_by_key = |count: &usize| {
-            wanted.elements.len() > DUMPED && (can_guess || *count <= wanted.elements.len())
+            desired.elements.len() > DUMPED && (can_guess || *count <= desired.elements.len())
         };
         if let Some(count) = count.filter(is_by_key) {
-            match self.compare_by_key((name, wanted), count, can_guess)? {
+            match self.compare_by_key((name, desired), count, can_guess)? {
                 ByKey::Complete(differences) => {
                     return Ok(SetComparison::Complete(Some(differences)));
                 }
@@ -605,16 +606,16 @@ impl<'a> TableReader<'a> {
                 }
             }
         }
-        self.dump_differences((name, wanted)).map(SetComparison::Complete)
+        self.dump_differences((name, desired)).map(SetComparison::Complete)
     }
 
     /// Compares the elements of a set by a dump; `None` if one is foreign.
     fn dump_differences(
         &mut self,
-        (name, wanted): (&Name, &Set),
+        (name, desired): (&Name, &Set),
     ) -> Result<Option<Differences>, Interrupted> {
-        let mut comparison = ElementComparison::new(wanted);
-        let reader = element::ElementDecoder::new(self.family, wanted);
+        let mut comparison = ElementComparison::new(desired);
+        let reader = element::ElementDecoder::new(self.family, desired);
         let mut is_ours = true;
         let of_set = set::named(self.family, self.table, name);
         self.dump(
@@ -632,16 +633,17 @@ impl<'a> TableReader<'a> {
         Ok(is_ours.then(|| comparison.finish()))
     }
 
-    /// Compares the elements of these keys with the wanted ones; `None` if one is foreign.
+    /// Compares the elements of these keys with the desired ones; `None` if one is foreign.
     fn compare_keys(
         &mut self,
-        (name, wanted): (&Name, &Set),
+        (name, desired): (&Name, &Set),
         keys: &BTreeSet<Key>,
     ) -> Result<Option<Differences>, Interrupted> {
         let keys: Vec<Requested<'_>> =
-            keys.iter().map(|key| (key, wanted.elements.get(key))).collect();
-        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
-        let mut comparison = ElementComparison::new(wanted);
+            keys.iter().map(|key| (key, desired.elements.get(key))).collect();
+        let elements =
+            ElementRequest { family: self.family, table: self.table, name, set: desired };
+        let mut comparison = ElementComparison::new(desired);
         let mut is_ours = true;
         elements.request(self.socket, &keys, |key, answer| {
             match answer {
@@ -655,19 +657,20 @@ impl<'a> TableReader<'a> {
         Ok(is_ours.then(|| comparison.finish()))
     }
 
-    /// Requests the wanted elements by key. The set has no others if `count`, the number of elements
+    /// Requests the desired elements by key. The set has no others if `count`, the number of elements
     /// in the kernel, is the number found. It is never too small: the kernel counts an element from
     /// before it is added until after it is deleted.
     fn compare_by_key<'w>(
         &mut self,
-        (name, wanted): (&Name, &'w Set),
+        (name, desired): (&Name, &'w Set),
         count: usize,
         can_guess: bool,
     ) -> Result<ByKey<'w>, Interrupted> {
-        let elements = ElementRequest { family: self.family, table: self.table, name, set: wanted };
+        let elements =
+            ElementRequest { family: self.family, table: self.table, name, set: desired };
         let keys: Vec<Requested<'_>> =
-            wanted.elements.iter().map(|(key, element)| (key, Some(element))).collect();
-        let mut comparison = ElementComparison::new(wanted);
+            desired.elements.iter().map(|(key, element)| (key, Some(element))).collect();
+        let mut comparison = ElementComparison::new(desired);
         // More are missing only if the set has additional elements.
         let mut may_be_missing = keys.len().saturating_sub(count);
         if can_guess {
@@ -694,7 +697,7 @@ impl<'a> TableReader<'a> {
         }
         Ok(match comparison.keys_found() == count {
             true => ByKey::Complete(comparison.finish()),
-            false => ByKey::Additional(Unfinished { wanted, comparison, count }),
+            false => ByKey::Additional(Unfinished { desired, comparison, count }),
         })
     }
 

@@ -22,7 +22,7 @@ pub(super) struct NfTablesSocket {
 /// Work of all requests so far: a measure of their cost that does not depend on the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadCost {
-    /// Requests.
+    /// Netlink requests sent.
     pub requests: usize,
     /// Objects received one by one. An answer with several elements counts as one.
     pub found: usize,

@@ -152,10 +152,10 @@ fn put(data: &mut Vec<u8>, kind: u8, value: &[u8]) {
     data.extend(value);
 }
 
-fn find(mut data: &[u8], wanted: u8) -> Option<&[u8]> {
+fn find(mut data: &[u8], desired: u8) -> Option<&[u8]> {
     while let [kind, length, rest @ ..] = data {
         let (value, behind) = rest.split_at_checked(usize::from(*length))?;
-        if *kind == wanted {
+        if *kind == desired {
             return Some(value);
         }
         data = behind;

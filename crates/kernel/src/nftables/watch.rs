@@ -30,7 +30,7 @@ pub struct Watcher {
 /// A watch event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A commit.
+    /// A commit of any program.
     Commit(Commit),
     /// The socket's buffer overflowed, so any change may be missing. Read the kernel again.
     Lost,
@@ -72,18 +72,20 @@ pub struct TableChange {
     pub object: ObjectKind,
     /// Family of the table.
     pub family: IpFamily,
-    /// Table.
+    /// Name of the table that was changed.
     pub table: String,
     /// Name of the object; for a rule, the name of its chain.
     pub name: Option<String>,
 }
 
-/// Kind of a change.
+/// What happened to an object of nf_tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
 pub enum ChangeKind {
+    /// The object is new (NFT_MSG_NEW*).
     Added,
+    /// The object is gone (NFT_MSG_DEL*).
     Deleted,
+    /// Any other change: the type of its message is unknown here.
     Changed,
 }
 
@@ -206,8 +208,8 @@ fn keys(message: &[u8]) -> Option<Vec<RawKey>> {
     const ELEMENTS: u16 = 3;
     const KEY: u16 = 1;
     const VALUE: u16 = 1;
-    let find = |nested, wanted| {
-        attribute::each(nested).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    let find = |nested, desired| {
+        attribute::each(nested).find(|(kind, _)| *kind == desired).map(|(_, value)| value)
     };
     let elements = attribute::each(attribute::find(message, ELEMENTS)?);
     let key = |(_, element)| Some(RawKey(find(find(element, KEY)?, VALUE)?.to_vec()));

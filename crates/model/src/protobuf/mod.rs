@@ -53,15 +53,15 @@ pub enum ProtobufError {
 /// A list or object whose type is known.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypedBytes {
-    /// The `apiVersion`.
+    /// Group and version, such as `discovery.k8s.io/v1`.
     pub api_version: String,
-    /// The kind.
+    /// The kind, such as `EndpointSliceList`.
     pub kind: String,
     /// The list or object.
     pub raw: Bytes,
 }
 
-/// A list.
+/// A page of a list, its items not yet decoded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListBytes {
     /// Whether it has metadata.

@@ -30,7 +30,7 @@ impl ConntrackSettings {
     pub const MOST_BY_CORES: u64 = 1 << 20;
 
     /// The settings for a machine with this number of CPUs.
-    pub fn wanted(&self, cpus: usize) -> Vec<Setting> {
+    pub fn desired(&self, cpus: usize) -> Vec<Setting> {
         let timeout = |sysctl, time| Some(Setting::Exactly(sysctl, seconds(time)?));
         let [max, buckets] = self.table(cpus).map_or([None, None], |settings| settings.map(Some));
         [
@@ -103,24 +103,24 @@ mod tests {
 
     fn max(max_per_core: u32, min: u32, cpus: usize) -> Option<u64> {
         let settings = ConntrackSettings { max_per_core, min, ..NOTHING };
-        settings.wanted(cpus).first().map(|setting| setting.value())
+        settings.desired(cpus).first().map(|setting| setting.value())
     }
 
     #[test]
     fn conntrack_defaults_are_those_of_kube_proxy() {
-        let wanted = ConntrackSettings::default().wanted(8);
+        let desired = ConntrackSettings::default().desired(8);
         let expected = [
             Setting::AtLeast(Sysctl::CONNTRACK_MAX, 262_144),
             Setting::AtLeast(BUCKETS, 65_536),
             Setting::Exactly(TCP_ESTABLISHED, 86_400),
             Setting::Exactly(TCP_CLOSE_WAIT, 3_600),
         ];
-        assert_eq!(wanted, expected);
+        assert_eq!(desired, expected);
     }
 
     #[test]
     fn conntrack_setting_of_zero_is_left_unchanged() {
-        assert_eq!(NOTHING.wanted(8), []);
+        assert_eq!(NOTHING.desired(8), []);
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             Setting::Exactly(UDP, 1),
             Setting::Exactly(UDP_STREAM, 121),
         ];
-        assert_eq!(settings.wanted(8), expected);
+        assert_eq!(settings.desired(8), expected);
     }
 
     #[test]

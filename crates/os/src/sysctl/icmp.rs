@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn icmp_error_limit_is_that_of_the_type_unreachable() {
-        for (mask, is_ipv6, wanted) in [
+        for (mask, is_ipv6, desired) in [
             ("6168\n", false, Some(true)),
             ("0\n", false, Some(false)),
             ("6160", false, Some(false)),
@@ -46,7 +46,7 @@ mod tests {
             ("1", true, Some(true)),
             ("1-x", true, None),
         ] {
-            assert_eq!(is_limited(mask, is_ipv6), wanted, "{mask}");
+            assert_eq!(is_limited(mask, is_ipv6), desired, "{mask}");
         }
     }
 }

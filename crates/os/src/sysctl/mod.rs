@@ -21,7 +21,7 @@ pub use local_ports::LocalPorts;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sysctl(&'static str);
 
-/// A wanted value of a sysctl.
+/// A desired value of a sysctl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     /// Exactly this value.
@@ -33,7 +33,7 @@ pub enum Setting {
 /// A written value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SysctlChange {
-    /// Sysctl.
+    /// The sysctl that was set.
     pub sysctl: Sysctl,
     /// Value before.
     pub old: u64,
@@ -44,7 +44,7 @@ pub struct SysctlChange {
 /// A value that could not be read, or is wrong and could not be written.
 #[derive(Debug, thiserror::Error)]
 pub struct SysctlFailure {
-    /// Sysctl.
+    /// The sysctl that could not be set.
     pub sysctl: Sysctl,
     /// Current value, if it could be read.
     pub old: Option<u64>,
@@ -134,7 +134,7 @@ impl Sysctl {
     /// Writes a value.
     ///
     /// # Errors
-    /// The kernel does not have the setting, rejects the value, or denies permission.
+    /// The kernel does not have the setting, refuses the value, or denies permission.
     pub fn write(self, value: u64) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).open(self.path())?;
         // The kernel requires the value in a single write.
@@ -147,7 +147,7 @@ impl Sysctl {
 }
 
 impl Setting {
-    /// The sysctl.
+    /// Which sysctl the setting is for.
     pub fn sysctl(self) -> Sysctl {
         let (Self::Exactly(sysctl, _) | Self::AtLeast(sysctl, _)) = self;
         sysctl
@@ -162,7 +162,7 @@ impl Setting {
     /// True if a current value meets the setting.
     pub fn is_met_by(self, value: u64) -> bool {
         match self {
-            Self::Exactly(_, wanted) => value == wanted,
+            Self::Exactly(_, desired) => value == desired,
             Self::AtLeast(_, least) => value >= least,
         }
     }
@@ -205,7 +205,7 @@ fn remedy(error: &io::Error) -> &'static str {
         Some(Errno::ENOENT) => {
             " (not supported by this kernel; for nf_conntrack: modprobe nf_conntrack)"
         }
-        Some(Errno::EINVAL | Errno::ERANGE) => " (value rejected by the kernel)",
+        Some(Errno::EINVAL | Errno::ERANGE) => " (value refused by the kernel)",
         _ => "",
     }
 }

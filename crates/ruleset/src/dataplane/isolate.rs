@@ -1,4 +1,4 @@
-//! Finds the parts of the wanted tables that the kernel refuses.
+//! Finds the parts of the desired tables that the kernel refuses.
 
 use rulegen_net::IpFamily;
 
@@ -13,7 +13,7 @@ const ATTEMPTS: u32 = 10;
 /// Finds the parts without which the kernel accepts all others: see [`crate::isolate`]. The kernel
 /// validates each trial and aborts it, so its ruleset does not change.
 ///
-/// `tables` renders the wanted tables of a subset of the parts.
+/// `tables` renders the desired tables of a subset of the parts.
 ///
 /// # Errors
 /// The refusal if the tables are refused even without any part, or the error of a failed trial.
@@ -75,16 +75,19 @@ fn try_all(
     dataplane: &mut impl Dataplane,
     generation: Generation,
     actual: &[Option<Actual>],
-    wanted: &[&Table],
+    desired: &[&Table],
 ) -> Result<(), DataplaneError> {
-    let transactions: Vec<Transaction<'_>> =
-        actual.iter().zip(wanted).map(|(actual, wanted)| diff(actual.as_ref(), wanted)).collect();
+    let transactions: Vec<Transaction<'_>> = actual
+        .iter()
+        .zip(desired)
+        .map(|(actual, desired)| diff(actual.as_ref(), desired))
+        .collect();
     let refusals = match dataplane.validate(generation, &transactions) {
         Err(DataplaneError::Refused(refusals)) => refusals,
         done => return done,
     };
     let exist = exist(actual);
-    match Recovery::from(&refusals, &exist).transactions(&transactions, &exist, wanted) {
+    match Recovery::from(&refusals, &exist).transactions(&transactions, &exist, desired) {
         Some(instead) => dataplane.validate(generation, &instead),
         None => Err(DataplaneError::Refused(refusals)),
     }

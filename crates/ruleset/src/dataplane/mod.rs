@@ -1,4 +1,4 @@
-//! Reconciles nftables tables with the wanted ones. Pure logic: the kernel crate and the fake
+//! Reconciles nftables tables with the desired ones. Pure logic: the kernel crate and the fake
 //! kernel of the tests implement [`Dataplane`].
 
 mod error;
@@ -36,14 +36,14 @@ pub trait Dataplane {
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError>;
 
-    /// Reads the tables of the same names as the wanted ones, all at the same generation, and
+    /// Reads the tables of the same names as the desired ones, all at the same generation, and
     /// compares their elements; `None` for each table that does not exist.
     ///
     /// # Errors
     /// See [`DataplaneError`]; nothing was read.
     fn compare(
         &mut self,
-        wanted: &[&Table],
+        desired: &[&Table],
     ) -> Result<(Generation, Vec<Option<ComparedTable>>), DataplaneError>;
 
     /// Commits all transactions or none. Commits none if the ruleset has left the given generation.

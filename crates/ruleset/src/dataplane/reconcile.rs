@@ -1,4 +1,4 @@
-//! Makes the kernel's tables equal to the wanted ones, regardless of their content, even if other
+//! Makes the kernel's tables equal to the desired ones, regardless of their content, even if other
 //! programs write at the same time.
 
 use std::borrow::Borrow;
@@ -18,22 +18,22 @@ const ATTEMPTS: u32 = 10;
 /// Time for the kernel to notice that a chain is no longer used.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Writes the differences between the wanted tables and the kernel's tables of the same names, in
+/// Writes the differences between the desired tables and the kernel's tables of the same names, in
 /// one commit, or nothing if they are equal. Returns the result of `describe` for the last commit.
 ///
-/// Where the kernel refuses to change its tables into the wanted ones, they are replaced as a
+/// Where the kernel refuses to change its tables into the desired ones, they are replaced as a
 /// whole, still in one commit.
 ///
 /// # Errors
 /// An error that reading and retrying cannot fix. The kernel then has the previous tables, or the
-/// wanted ones with additional unused chains; after [`DataplaneError::Lost`] it is unknown which.
+/// desired ones with additional unused chains; after [`DataplaneError::Lost`] it is unknown which.
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
-    wanted: &[impl Borrow<Table>],
+    desired: &[impl Borrow<Table>],
     describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<R, DataplaneError> {
-    let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
-    let done = reconcile_unless(dataplane, &wanted, |_| Ok(false), describe)?;
+    let desired: Vec<&Table> = desired.iter().map(Borrow::borrow).collect();
+    let done = reconcile_unless(dataplane, &desired, |_| Ok(false), describe)?;
     done.ok_or(DataplaneError::Busy { attempts: ATTEMPTS })
 }
 
@@ -44,31 +44,31 @@ pub fn reconcile<R>(
 /// As [`reconcile`].
 pub fn reconcile_if<D: Dataplane, R>(
     dataplane: &mut D,
-    wanted: &[impl Borrow<Table>],
+    desired: &[impl Borrow<Table>],
     mut may_change: impl FnMut(&[Option<Actual>]) -> bool,
     describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<Option<R>, DataplaneError> {
-    let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
+    let desired: Vec<&Table> = desired.iter().map(Borrow::borrow).collect();
     let names: Vec<(IpFamily, &Name)> =
-        wanted.iter().map(|table| (table.family, &table.name)).collect();
+        desired.iter().map(|table| (table.family, &table.name)).collect();
     // If the tables changed since they were compared, the commit fails and all is read again.
     let is_forbidden = |dataplane: &mut D| Ok(!may_change(&dataplane.read(&names)?.1));
-    reconcile_unless(dataplane, &wanted, is_forbidden, describe)
+    reconcile_unless(dataplane, &desired, is_forbidden, describe)
 }
 
 fn reconcile_unless<D: Dataplane, R>(
     dataplane: &mut D,
-    wanted: &[&Table],
+    desired: &[&Table],
     mut is_forbidden: impl FnMut(&mut D) -> Result<bool, DataplaneError>,
     describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<Option<R>, DataplaneError> {
     let mut last = DataplaneError::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
-        let (generation, compared) = dataplane.compare(wanted)?;
+        let (generation, compared) = dataplane.compare(desired)?;
         let transactions: Vec<Transaction<'_>> = compared
             .iter()
-            .zip(wanted)
-            .map(|(compared, wanted)| diff_compared(compared.as_ref(), wanted))
+            .zip(desired)
+            .map(|(compared, desired)| diff_compared(compared.as_ref(), desired))
             .collect();
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(Some(describe(&transactions)));
@@ -92,7 +92,7 @@ fn reconcile_unless<D: Dataplane, R>(
         let exist: Vec<bool> = compared.iter().map(Option::is_some).collect();
         let recovery = Recovery::from(&refusals, &exist);
         last = DataplaneError::Refused(refusals);
-        let Some(instead) = recovery.transactions(&transactions, &exist, wanted) else {
+        let Some(instead) = recovery.transactions(&transactions, &exist, desired) else {
             match recovery {
                 Recovery::Reread => continue,
                 Recovery::DeleteLater | Recovery::Replace | Recovery::None => return Err(last),
@@ -177,17 +177,17 @@ impl Recovery {
         self,
         refused: &[Transaction<'a>],
         exist: &[bool],
-        wanted: &[&'a Table],
+        desired: &[&'a Table],
     ) -> Option<Vec<Transaction<'a>>> {
         match self {
             Recovery::Reread | Recovery::None => None,
             Recovery::DeleteLater => Some(refused.iter().map(without_deletions).collect()),
             Recovery::Replace => {
-                let replace = |(exists, wanted): (&bool, &&'a Table)| match exists {
-                    true => replacement(wanted),
-                    false => diff(None, wanted),
+                let replace = |(exists, desired): (&bool, &&'a Table)| match exists {
+                    true => replacement(desired),
+                    false => diff(None, desired),
                 };
-                Some(exist.iter().zip(wanted).map(replace).collect())
+                Some(exist.iter().zip(desired).map(replace).collect())
             }
         }
     }

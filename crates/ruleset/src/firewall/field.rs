@@ -2,7 +2,7 @@
 
 use rulegen_net::IpFamily;
 
-/// A field of a packet.
+/// A part of a packet, or of what the kernel knows about it, that a rule can compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketField {
     /// Bytes of the IP header.
@@ -74,10 +74,10 @@ impl PacketField {
         }
     }
 
-    /// The source port.
+    /// The source port of TCP, UDP and SCTP: 2 bytes.
     pub const SOURCE_PORT: Self = Self::Transport { offset: 0, length: 2 };
-    /// The destination port.
+    /// The destination port of TCP, UDP and SCTP: 2 bytes.
     pub const DESTINATION_PORT: Self = Self::Transport { offset: 2, length: 2 };
-    /// The flags of TCP.
+    /// The byte with the flags of TCP (SYN, ACK, …).
     pub const TCP_FLAGS: Self = Self::Transport { offset: 13, length: 1 };
 }

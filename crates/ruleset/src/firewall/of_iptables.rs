@@ -41,7 +41,7 @@ pub fn of_iptables(
         });
         let rules: Arc<FilterChains> = Arc::new(rules.collect());
         for (name, chain) in built_in {
-            let Some((hook, priority)) = place(*table, name.as_str()) else { continue };
+            let Some((hook, priority)) = hook_and_priority(*table, name.as_str()) else { continue };
             found.push(FirewallBaseChain {
                 table: format!("{} {table}{suffix}", ruleset.family.nft_name()),
                 chain: name.as_str().into(),
@@ -63,7 +63,7 @@ pub fn of_iptables(
 
 /// A built-in chain whose rules are not known.
 pub fn chain_of_iptables(table: String, name: &str, of: Table) -> Option<FirewallBaseChain> {
-    let (hook, priority) = place(of, name)?;
+    let (hook, priority) = hook_and_priority(of, name)?;
     let kind = if of == Table::Nat { FirewallChainKind::Nat } else { FirewallChainKind::Filter };
     let chain = name.into();
     let (drops_rest, sees_all) = (false, true);
@@ -81,7 +81,7 @@ pub fn chain_of_iptables(table: String, name: &str, of: Table) -> Option<Firewal
 
 /// The hook and priority of a built-in chain (NF_IP_PRI_* of linux/netfilter_ipv4.h); `None` if the
 /// table does not have it.
-pub(crate) fn place(table: Table, chain: &str) -> Option<(NetfilterHook, i32)> {
+pub(crate) fn hook_and_priority(table: Table, chain: &str) -> Option<(NetfilterHook, i32)> {
     let hook = match chain {
         "PREROUTING" => NetfilterHook::Prerouting,
         "INPUT" => NetfilterHook::Input,

@@ -23,7 +23,7 @@ pub struct PartialPacket {
     pub destination_is_local: Option<bool>,
     /// IP number of the transport protocol.
     pub protocol: Option<u8>,
-    /// Destination port.
+    /// Destination port of TCP, UDP or SCTP.
     pub destination_port: Option<u16>,
     /// Input interface; empty if there is none, as for packets of this host.
     pub in_interface: Option<String>,
@@ -31,7 +31,7 @@ pub struct PartialPacket {
     pub out_interface: Option<String>,
     /// Conntrack's view.
     pub connection: Connection,
-    /// Mark.
+    /// Packet mark (`meta mark`).
     pub mark: Option<u32>,
 }
 

@@ -17,7 +17,7 @@ pub struct FirewallBaseChain {
     pub table: String,
     /// Name.
     pub chain: Arc<str>,
-    /// Hook.
+    /// The hook at which the kernel runs the chain.
     pub hook: NetfilterHook,
     /// Chain type.
     pub kind: FirewallChainKind,
@@ -32,7 +32,7 @@ pub struct FirewallBaseChain {
     pub chains: Option<Arc<FilterChains>>,
 }
 
-/// Netfilter hooks.
+/// The hooks of netfilter that a packet of the IP families passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NetfilterHook {
     /// Packets of a network device, before everything else.
@@ -96,7 +96,7 @@ impl FirewallChainKind {
     }
 }
 
-/// A rule.
+/// A rule of any program, as far as it is understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterRule {
     /// Conditions, all of which must match.
@@ -142,7 +142,7 @@ pub enum Action {
 pub enum FilterCondition {
     /// A field, with a mask, is in a set of ranges.
     Is {
-        /// Field.
+        /// The part of the packet that is compared.
         field: PacketField,
         /// Mask, left-aligned.
         mask: u128,

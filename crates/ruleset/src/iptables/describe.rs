@@ -3,7 +3,7 @@
 use super::ruleset::Table;
 use super::transaction::{Change, Transaction};
 
-/// Counts of a transaction.
+/// How many rules and chains a transaction adds and deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TransactionCounts {
     /// Chains that are rewritten.

@@ -1,4 +1,4 @@
-//! The smallest transaction from the kernel's ruleset to the wanted one.
+//! The smallest transaction from the kernel's ruleset to the desired one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +26,18 @@ impl Ownership<'_> {
     }
 }
 
-/// Computes the changes from `actual` to `wanted`. Owned chains that differ are rewritten as a whole;
-/// those not wanted are deleted unless a foreign rule leads to them. In shared chains missing rules
+/// Computes the changes from `actual` to `desired`. Owned chains that differ are rewritten as a whole;
+/// those not desired are deleted unless a foreign rule leads to them. In shared chains missing rules
 /// are prepended, the last one first, as in kube-proxy.
-pub fn diff<'a>(actual: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
+pub fn diff<'a>(
+    actual: &'a Ruleset,
+    desired: &'a Ruleset,
+    ours: &Ownership<'_>,
+) -> Transaction<'a> {
     let no_chains = &EMPTY;
-    let tables = wanted.tables.iter().filter_map(|(table, wanted)| {
+    let tables = desired.tables.iter().filter_map(|(table, desired)| {
         let actual = actual.tables.get(table).unwrap_or(no_chains);
-        let changes = table_diff(*table, actual, wanted, ours);
+        let changes = table_diff(*table, actual, desired, ours);
         (!changes.is_empty()).then_some(TableChanges { table: *table, changes })
     });
     Transaction { tables: tables.collect() }
@@ -69,11 +73,11 @@ static EMPTY: BTreeMap<ChainName, Chain> = BTreeMap::new();
 fn table_diff<'a>(
     table: Table,
     actual: &'a BTreeMap<ChainName, Chain>,
-    wanted: &'a BTreeMap<ChainName, Chain>,
+    desired: &'a BTreeMap<ChainName, Chain>,
     ours: &Ownership<'_>,
 ) -> Vec<Change<'a>> {
     let (mut filled, mut prepended) = (Vec::new(), Vec::new());
-    for (chain, content) in wanted {
+    for (chain, content) in desired {
         let there = actual.get(chain).map(|chain| chain.rules.as_slice());
         if ours.owns(table, chain) || (there.is_none() && !chain.is_built_in()) {
             if there != Some(content.rules.as_slice()) {
@@ -85,7 +89,7 @@ fn table_diff<'a>(
             prepended.extend(missing.map(|rule| Change::Prepend { chain, rule }));
         }
     }
-    let is_stale = |name: &ChainName| ours.owns(table, name) && !wanted.contains_key(name);
+    let is_stale = |name: &ChainName| ours.owns(table, name) && !desired.contains_key(name);
     let stay = led_to_by_others(actual, |name, _| !ours.owns(table, name), is_stale);
     let gone = actual.keys().filter(|name| is_stale(name) && !stay.contains(name));
     let deleted = gone.map(|chain| Change::Delete { chain });

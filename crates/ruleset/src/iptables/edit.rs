@@ -1,4 +1,4 @@
-//! The changes from the rules of a chain to the wanted ones.
+//! The changes from the rules of a chain to the desired ones.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::rule::Rule;
 pub struct RuleWithHandle {
     /// Its handle in nf_tables.
     pub handle: u64,
-    /// The rule.
+    /// The rule as the kernel has it.
     pub rule: Rule,
 }
 
@@ -26,13 +26,13 @@ pub enum Edit<'a> {
 
 /// The changes, in order. Rules that are in both and in the same order stay, with their counters. A
 /// rule that moves before others is deleted and inserted.
-pub fn edits<'a>(actual: &[RuleWithHandle], wanted: &'a [Rule]) -> Vec<Edit<'a>> {
+pub fn edits<'a>(actual: &[RuleWithHandle], desired: &'a [Rule]) -> Vec<Edit<'a>> {
     let mut left: HashMap<&Rule, usize> = HashMap::new();
-    wanted.iter().for_each(|rule| *left.entry(rule).or_default() += 1);
+    desired.iter().for_each(|rule| *left.entry(rule).or_default() += 1);
     let mut edits = Vec::new();
     let (mut actual, mut waiting) = (actual.iter().peekable(), Vec::new());
-    for rule in wanted {
-        // Rules that are not wanted from here on.
+    for rule in desired {
+        // Rules that are not desired from here on.
         while let Some(unwanted) =
             actual.next_if(|actual| actual.rule != *rule && count(&left, &actual.rule) == 0)
         {
@@ -108,9 +108,9 @@ mod tests {
             before in prop::collection::vec(0..6_u8, 0..12),
             after in prop::collection::vec(0..6_u8, 0..12),
         ) {
-            let (actual, wanted) = (actual(&before), rules(&after));
-            let edits = edits(&actual, &wanted);
-            prop_assert_eq!(&applied(&actual, &edits), &wanted);
+            let (actual, desired) = (actual(&before), rules(&after));
+            let edits = edits(&actual, &desired);
+            prop_assert_eq!(&applied(&actual, &edits), &desired);
             prop_assert_eq!(edits.is_empty(), before == after);
         }
     }

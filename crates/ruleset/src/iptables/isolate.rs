@@ -1,4 +1,4 @@
-//! Finds the parts of the wanted rules that iptables refuses.
+//! Finds the parts of the desired rules that iptables refuses.
 
 use super::{Ownership, Ruleset, Transaction, diff, retaining};
 use crate::Bisection;
@@ -55,8 +55,8 @@ pub fn isolate<T: Clone, F: Tables>(
             None => tables.save()?,
         };
         let Split { chosen, rest } = split(parts);
-        let wanted = retaining(&actual, chosen, &rest, ours);
-        let transaction = diff(&actual, &wanted, ours);
+        let desired = retaining(&actual, chosen, &rest, ours);
+        let transaction = diff(&actual, &desired, ours);
         match tables.restore(&transaction) {
             Ok(()) => {
                 let mut after = actual.clone();

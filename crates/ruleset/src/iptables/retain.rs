@@ -1,4 +1,4 @@
-//! Rules of a part of the wanted ruleset together with the existing rules of the rest.
+//! Rules of a part of the desired ruleset together with the existing rules of the rest.
 
 use std::collections::HashSet;
 
@@ -6,17 +6,17 @@ use super::diff::Ownership;
 use super::rule::Rule;
 use super::ruleset::{Chain, Ruleset};
 
-/// The wanted rules of one part, plus the rules of `rest` that `actual` contains. A transaction from
+/// The desired rules of one part, plus the rules of `rest` that `actual` contains. A transaction from
 /// `actual` to the result neither adds nor removes rules of the rest: an owned chain that is not
-/// wanted stays, because chains of the rest may lead to it, and shared chains keep the rules that
+/// desired stays, because chains of the rest may lead to it, and shared chains keep the rules that
 /// the rest also wants.
 pub fn retaining(
     actual: &Ruleset,
-    mut wanted: Ruleset,
+    mut desired: Ruleset,
     rest: &Ruleset,
     ours: &Ownership<'_>,
 ) -> Ruleset {
-    for (table, chains) in &mut wanted.tables {
+    for (table, chains) in &mut desired.tables {
         let actual = actual.tables.get(table).into_iter().flatten();
         for (name, actual) in actual.filter(|(name, _)| ours.owns(*table, name)) {
             match chains.get_mut(name) {
@@ -29,14 +29,14 @@ pub fn retaining(
             }
         }
     }
-    wanted
+    desired
 }
 
 fn retain(chain: &mut Chain, actual: &Chain, rest: &Chain) {
     let rest: HashSet<&Rule> = rest.rules.iter().collect();
     let retained: Vec<Rule> = {
-        let wanted: HashSet<&Rule> = chain.rules.iter().collect();
-        let is_retained = |rule: &&Rule| rest.contains(rule) && !wanted.contains(rule);
+        let desired: HashSet<&Rule> = chain.rules.iter().collect();
+        let is_retained = |rule: &&Rule| rest.contains(rule) && !desired.contains(rule);
         actual.rules.iter().filter(is_retained).cloned().collect()
     };
     chain.rules.extend(retained);

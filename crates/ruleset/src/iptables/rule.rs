@@ -60,19 +60,19 @@ impl From<RuleSpec> for Rule {
 /// the matches in their order in the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RuleSpec {
-    /// `-s`
+    /// Source address (`-s`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Negatable<IpNet>>,
-    /// `-d`
+    /// Destination address (`-d`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Negatable<IpNet>>,
-    /// `-i`
+    /// Input interface (`-i`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_interface: Option<Negatable<Interface>>,
-    /// `-p`
+    /// Transport protocol (`-p`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// `-m …`
+    /// Matches in the order of iptables-save (`-m …`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// `-j …`; a rule without a target only counts.
@@ -102,7 +102,7 @@ pub enum Match {
     Comment(Arc<str>),
     /// `tcp`, `udp` or `sctp`, with an optional destination port.
     Transport {
-        /// Protocol.
+        /// Transport protocol that the ports belong to.
         protocol: Protocol,
         /// `--dport`
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,13 +110,13 @@ pub enum Match {
     },
     /// `conntrack --ctstate`
     Conntrack(Negatable<Vec<ConntrackState>>),
-    /// `mark --mark`
+    /// Compares the packet mark (`mark --mark`).
     Mark(Negatable<Mark>),
     /// `addrtype --src-type`
     SourceType(AddressType),
     /// `addrtype --dst-type`
     DestinationType(AddressType),
-    /// `recent`
+    /// Session affinity by a list of addresses (`recent`).
     Recent(Recent),
     /// `statistic --mode random`: the probability in units of 2⁻³¹, from 1 to 2³¹.
     Random(u32),
@@ -136,11 +136,12 @@ pub enum ConntrackState {
     Dnat,
 }
 
-/// A packet's mark and mask.
+/// A condition on the packet mark: `mark & mask == value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[expect(missing_docs, reason = "their names say it")]
 pub struct Mark {
+    /// The value of the bits in the mask.
     pub value: u32,
+    /// The bits that are compared.
     pub mask: u32,
 }
 
@@ -159,13 +160,13 @@ pub enum AddressType {
 pub struct Recent {
     /// Name of the list.
     pub list: ChainName,
-    /// Action.
+    /// What is done with the list.
     pub action: RecentAction,
     /// Mask of the source address; all bits are set.
     pub mask: IpAddr,
 }
 
-/// Action of `recent`.
+/// What `recent` does with the source address and its list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RecentAction {
@@ -215,8 +216,9 @@ pub enum RejectWith {
 
 /// `mark = (mark & !mask) ^ value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[expect(missing_docs, reason = "their names say it")]
 pub struct SetMark {
+    /// The bits that are inverted after the others are cleared.
     pub value: u32,
+    /// The bits that are cleared.
     pub mask: u32,
 }

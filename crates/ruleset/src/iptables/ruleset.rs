@@ -64,7 +64,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Tables of one family, either wanted or read from the kernel.
+/// Tables of one family, either desired or read from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ruleset {
     /// Family of the tables.

@@ -13,18 +13,18 @@ use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
 use crate::firewall::{
-    Action, Connection, FilterRule, PartialPacket, Ternary, place, rule_of_iptables,
+    Action, Connection, FilterRule, PartialPacket, Ternary, hook_and_priority, rule_of_iptables,
 };
 use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
 
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// Table.
+    /// The table that has the chain.
     pub table: Table,
-    /// Chain.
+    /// Name of the chain that has the rule.
     pub chain: &'a ChainName,
-    /// Rule.
+    /// The rule that matched.
     pub rule: &'a Rule,
 }
 
@@ -143,7 +143,7 @@ fn merged(states: Vec<PacketState<'_>>) -> Vec<PacketState<'_>> {
 impl PacketState<'_> {
     /// The state of a packet that a built-in chain refuses.
     fn refused_at(&self, table: Table, chain: &str, exit: Exit) -> Option<RefusedAt> {
-        let (hook, priority) = place(table, chain)?;
+        let (hook, priority) = hook_and_priority(table, chain)?;
         let Self { destination, translated, masqueraded, .. } = *self;
         let by_others = exit == Exit::RejectedByOthers;
         Some(RefusedAt { hook, priority, destination, translated, masqueraded, by_others })
@@ -229,8 +229,8 @@ impl<'a> Tracer<'a, '_> {
             };
             let mut on = Vec::new();
             for state in states {
-                let place = ChainPosition { table: *table, built_in: chain, depth: 0 };
-                for (state, exit) in self.chain_rules(state, place, chain, content) {
+                let position = ChainPosition { table: *table, built_in: chain, depth: 0 };
+                for (state, exit) in self.chain_rules(state, position, chain, content) {
                     let (exit, policy) = match (exit, content.policy) {
                         (Exit::Returned, Some(Policy::Drop)) => {
                             (Exit::Dropped, Some((*table, chain)))
@@ -265,19 +265,19 @@ impl<'a> Tracer<'a, '_> {
     fn chain_rules(
         &mut self,
         state: PacketState<'a>,
-        place: ChainPosition<'a>,
+        position: ChainPosition<'a>,
         chain: &'a ChainName,
         content: &'a Chain,
     ) -> Vec<(PacketState<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &content.rules {
-            let step = Step { table: place.table, chain, rule };
-            let foreign = self.foreign(place.table, rule);
+            let step = Step { table: position.table, chain, rule };
+            let foreign = self.foreign(position.table, rule);
             let mut on = Vec::new();
             for state in live {
                 let results = match (rule, &foreign) {
-                    (Rule::Known(spec), None) => self.known(spec, &step, state, place),
-                    (_, Some(foreign)) => self.judged(foreign, &step, state, place),
+                    (Rule::Known(spec), None) => self.known(spec, &step, state, position),
+                    (_, Some(foreign)) => self.judged(foreign, &step, state, position),
                     (Rule::Foreign { .. }, None) => vec![(state, None)],
                 };
                 for (state, exit) in results {
@@ -312,13 +312,13 @@ impl<'a> Tracer<'a, '_> {
         spec: &'a RuleSpec,
         step: &Step<'a>,
         state: PacketState<'a>,
-        place: ChainPosition<'a>,
+        position: ChainPosition<'a>,
     ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let (taken, left) = self.split(spec, state);
         let left = left.map(|state| (state, None));
         let taken = taken.into_iter().flat_map(|mut state| {
             state.path.push(step.clone());
-            self.target(spec.target.as_ref(), state, place)
+            self.target(spec.target.as_ref(), state, position)
         });
         left.into_iter().chain(taken).collect()
     }
@@ -330,9 +330,9 @@ impl<'a> Tracer<'a, '_> {
         rule: &FilterRule,
         step: &Step<'a>,
         mut state: PacketState<'a>,
-        place: ChainPosition<'a>,
+        position: ChainPosition<'a>,
     ) -> Vec<(PacketState<'a>, Option<Exit>)> {
-        let matches = rule.matches(&self.partial(&state, place.built_in));
+        let matches = rule.matches(&self.partial(&state, position.built_in));
         let has_no_effect = rule.action == Action::Continue && !rule.marks && !rule.untracks;
         if matches == Ternary::No || has_no_effect {
             return vec![(state, None)];
@@ -344,7 +344,7 @@ impl<'a> Tracer<'a, '_> {
             Action::Return => Some(Exit::Returned),
             Action::Jump(to) | Action::Goto(to) if matches == Ternary::Yes => {
                 state.path.push(step.clone());
-                let left = self.jump(&ChainName::from(&**to), state, place);
+                let left = self.jump(&ChainName::from(&**to), state, position);
                 // A chain that was gone to returns from this one.
                 let is_goto = matches!(rule.action, Action::Goto(_));
                 let stays = |exit: Option<Exit>| {
@@ -405,12 +405,12 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         to: &ChainName,
         state: PacketState<'a>,
-        place: ChainPosition<'a>,
+        position: ChainPosition<'a>,
     ) -> Vec<(PacketState<'a>, Option<Exit>)> {
-        let chain = self.chain(place.table, to).filter(|_| place.depth < MAX_DEPTH);
+        let chain = self.chain(position.table, to).filter(|_| position.depth < MAX_DEPTH);
         let Some((chain, content)) = chain else { return vec![(state, None)] };
-        let place = ChainPosition { depth: place.depth + 1, ..place };
-        let left = self.chain_rules(state, place, chain, content);
+        let position = ChainPosition { depth: position.depth + 1, ..position };
+        let left = self.chain_rules(state, position, chain, content);
         let returned = |exit| (exit != Exit::Returned).then_some(exit);
         left.into_iter().map(|(state, exit)| (state, returned(exit))).collect()
     }
@@ -420,11 +420,11 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         target: Option<&'a Target>,
         mut state: PacketState<'a>,
-        place: ChainPosition<'a>,
+        position: ChainPosition<'a>,
     ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let exit = match target {
             None => None,
-            Some(Target::Jump(name)) => return self.jump(name, state, place),
+            Some(Target::Jump(name)) => return self.jump(name, state, position),
             Some(Target::Accept) => Some(Exit::Accepted),
             Some(Target::Drop) => Some(Exit::Dropped),
             Some(Target::Reject(_)) => Some(Exit::Rejected),

@@ -1,4 +1,4 @@
-//! Changes from the kernel's ruleset to the wanted one.
+//! Changes from the kernel's ruleset to the desired one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,28 +14,28 @@ use super::ruleset::{Chain, Ruleset, Table};
 pub enum Change<'a> {
     /// Replaces all rules of a chain, and creates it if needed.
     Fill {
-        /// Chain.
+        /// Name of the chain to fill.
         chain: &'a ChainName,
         /// All its rules.
         rules: &'a [Rule],
     },
     /// Inserts a rule at the start of a chain.
     Prepend {
-        /// Chain.
+        /// Name of the built-in or shared chain.
         chain: &'a ChainName,
-        /// Rule.
+        /// The rule to insert at the start.
         rule: &'a Rule,
     },
     /// Removes a rule from a chain.
     Remove {
-        /// Chain.
+        /// Name of the built-in or shared chain.
         chain: &'a ChainName,
-        /// Rule.
+        /// The rule to delete, found by its content.
         rule: &'a Rule,
     },
     /// Deletes a chain with all its rules.
     Delete {
-        /// Chain.
+        /// Name of the chain to delete.
         chain: &'a ChainName,
     },
 }
@@ -43,7 +43,7 @@ pub enum Change<'a> {
 /// Changes to one table. The kernel applies all of them or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableChanges<'a> {
-    /// Table.
+    /// The table that is changed.
     pub table: Table,
     /// Removals, then additions, then deletions, so that no rule ever leads to a missing chain.
     pub changes: Vec<Change<'a>>,

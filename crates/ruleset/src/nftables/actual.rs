@@ -54,6 +54,6 @@ pub struct ActualRule {
     pub handle: Option<u64>,
     /// Expressions; `None` if one is foreign.
     pub expressions: Option<Vec<Expression>>,
-    /// Comment.
+    /// Comment of the rule; names the Service.
     pub comment: Option<Comment>,
 }

@@ -1,36 +1,36 @@
-//! Tables read to compare them with wanted ones.
+//! Tables read to compare them with desired ones.
 //!
-//! A large cluster has hundreds of thousands of elements, and nearly all of them are as wanted. So
+//! A large cluster has hundreds of thousands of elements, and nearly all of them are as desired. So
 //! elements are compared while they are read, and only those that differ are kept.
 
 use std::collections::BTreeMap;
 
 use super::{Actual, Element, Key, Name, Set, Table};
 
-/// A table as read from the kernel to compare it with a wanted table.
+/// A table as read from the kernel to compare it with a desired table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComparedTable {
     /// The table. Sets in `differences` have no elements here.
     pub actual: Actual,
-    /// Elements that differ from the wanted ones, by set. Other sets are in `actual` with all their
+    /// Elements that differ from the desired ones, by set. Other sets are in `actual` with all their
     /// elements.
     pub differences: BTreeMap<Name, Differences>,
 }
 
-/// Elements that differ between the kernel and the wanted set: those that the kernel has, and `None`
+/// Elements that differ between the kernel and the desired set: those that the kernel has, and `None`
 /// for those that it lacks.
 pub type Differences = BTreeMap<Key, Option<Element>>;
 
 impl ComparedTable {
     /// Compares the sets of a table that was read with all elements.
-    pub fn new(mut actual: Actual, wanted: &Table) -> Self {
+    pub fn new(mut actual: Actual, desired: &Table) -> Self {
         let mut differences = BTreeMap::new();
         for (name, set) in &mut actual.sets {
-            let Some((set, wanted)) = set.as_mut().zip(wanted.sets.get(name)) else { continue };
-            if !ElementComparison::is_possible(set, wanted) {
+            let Some((set, desired)) = set.as_mut().zip(desired.sets.get(name)) else { continue };
+            if !ElementComparison::is_possible(set, desired) {
                 continue;
             }
-            let mut comparison = ElementComparison::new(wanted);
+            let mut comparison = ElementComparison::new(desired);
             let elements = std::mem::take(&mut set.elements);
             elements.into_iter().for_each(|(key, element)| comparison.found(key, element));
             differences.insert(name.clone(), comparison.finish());
@@ -39,12 +39,12 @@ impl ComparedTable {
     }
 }
 
-/// Compares the elements of a set with the wanted ones, in any order.
+/// Compares the elements of a set with the desired ones, in any order.
 pub struct ElementComparison<'a> {
-    wanted: Vec<(&'a Key, &'a Element)>,
-    /// Which of the wanted elements the kernel has.
+    desired: Vec<(&'a Key, &'a Element)>,
+    /// Which of the desired elements the kernel has.
     found: Vec<bool>,
-    /// Number of keys found: wanted ones, including those with other data or another comment, and
+    /// Number of keys found: desired ones, including those with other data or another comment, and
     /// others.
     keys: usize,
     /// Position after the last one found: elements requested by key come in order.
@@ -55,53 +55,53 @@ pub struct ElementComparison<'a> {
 impl<'a> ElementComparison<'a> {
     /// True if the elements of a set can be compared one by one: the set stays, packets do not fill
     /// it, and its elements do not depend on each other.
-    pub fn is_possible(actual: &Set, wanted: &Set) -> bool {
-        actual.shape() == wanted.shape() && !wanted.dynamic && !wanted.needs_full_rewrite()
+    pub fn is_possible(actual: &Set, desired: &Set) -> bool {
+        actual.shape() == desired.shape() && !desired.dynamic && !desired.needs_full_rewrite()
     }
 
     /// Starts with no element found.
-    pub fn new(wanted: &'a Set) -> Self {
-        let wanted: Vec<_> = wanted.elements.iter().collect();
-        let found = vec![false; wanted.len()];
-        Self { wanted, found, keys: 0, next: 0, differences: Differences::new() }
+    pub fn new(desired: &'a Set) -> Self {
+        let desired: Vec<_> = desired.elements.iter().collect();
+        let found = vec![false; desired.len()];
+        Self { desired, found, keys: 0, next: 0, differences: Differences::new() }
     }
 
     /// Records an element that the kernel has. A dump can contain an element twice.
     pub fn found(&mut self, key: Key, element: Element) {
-        let wanted = self.find(&key);
-        if wanted == Some(&element) {
+        let desired = self.find(&key);
+        if desired == Some(&element) {
             return;
         }
         let is_first = self.differences.insert(key, Some(element)).is_none();
-        self.keys += usize::from(wanted.is_none() && is_first);
+        self.keys += usize::from(desired.is_none() && is_first);
     }
 
-    /// Records that the kernel has the wanted element of this key.
+    /// Records that the kernel has the desired element of this key.
     pub fn found_as_wanted(&mut self, key: &Key) {
         self.find(key);
     }
 
-    /// Marks a key as found. Returns its wanted element.
+    /// Marks a key as found. Returns its desired element.
     fn find(&mut self, key: &Key) -> Option<&'a Element> {
-        let is_next = self.wanted.get(self.next).is_some_and(|(wanted, _)| *wanted == key);
+        let is_next = self.desired.get(self.next).is_some_and(|(desired, _)| *desired == key);
         let at = match is_next {
             true => self.next,
-            false => self.wanted.binary_search_by(|(wanted, _)| (*wanted).cmp(key)).ok()?,
+            false => self.desired.binary_search_by(|(desired, _)| (*desired).cmp(key)).ok()?,
         };
         self.next = at + 1;
         let found = self.found.get_mut(at)?;
         self.keys += usize::from(!std::mem::replace(found, true));
-        self.wanted.get(at).map(|(_, element)| *element)
+        self.desired.get(at).map(|(_, element)| *element)
     }
 
-    /// Number of different keys that were found, wanted or not.
+    /// Number of different keys that were found, desired or not.
     pub fn keys_found(&self) -> usize {
         self.keys
     }
 
     /// The differences, once all elements of the kernel were recorded.
     pub fn finish(mut self) -> Differences {
-        let missing = self.wanted.iter().zip(&self.found).filter(|(_, found)| !**found);
+        let missing = self.desired.iter().zip(&self.found).filter(|(_, found)| !**found);
         self.differences.extend(missing.map(|((key, _), _)| ((*key).clone(), None)));
         self.differences
     }
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn element_comparison_keeps_only_missing_changed_and_additional_elements() {
-        let wanted = set(&[1, 2, 3, 4, 5]);
-        let mut comparison = ElementComparison::new(&wanted);
+        let desired = set(&[1, 2, 3, 4, 5]);
+        let mut comparison = ElementComparison::new(&desired);
         // In no order, and one twice, as after the kernel resized a set during a dump.
         for (port, comment) in [(4, "a"), (1, "a"), (9, "a"), (2, "b"), (4, "a")] {
             comparison.found(key(port), element(comment));
@@ -154,11 +154,11 @@ mod tests {
         };
         let dynamic = Set { dynamic: true, ..set(&[7]) };
         let actual = Actual::from(table(&[("same", set(&[1, 2])), ("filled", dynamic.clone())]));
-        let wanted = table(&[
+        let desired = table(&[
             ("same", set(&[1, 2, 3])),
             ("filled", Set { elements: BTreeMap::new(), ..dynamic }),
         ]);
-        let compared = ComparedTable::new(actual, &wanted);
+        let compared = ComparedTable::new(actual, &desired);
         let elements = |name: &str| {
             compared.actual.sets.get(&Name::from(name)).unwrap().as_ref().unwrap().elements.len()
         };

@@ -347,8 +347,8 @@ mod tests {
             (IpFamily::Ipv6, [load(8, 8), compare(true, &v6_prefix)], "fd00:10::/64"),
         ] {
             let network = Negatable { negated: true, value: network.parse().unwrap() };
-            let wanted = vec![Statement::Match(Condition::Source(network))];
-            assert_eq!(delinearize(family, &expressions), Some(wanted));
+            let desired = vec![Statement::Match(Condition::Source(network))];
+            assert_eq!(delinearize(family, &expressions), Some(desired));
         }
         // The value is not that of the loaded bytes.
         assert_eq!(delinearize(IpFamily::Ipv4, &[load(12, 2), compare(false, &[10])]), None);

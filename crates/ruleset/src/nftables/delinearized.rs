@@ -7,7 +7,7 @@ use super::describe::ActualText;
 use super::{Actual, ActualChain, ActualRule, Chain, Comment, Name, Rule, Statement, Table};
 use rulegen_net::IpFamily;
 
-/// A table read from the kernel, in the types of a wanted table.
+/// A table read from the kernel, in the types of a desired table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delinearized {
     /// The part that the types describe.
@@ -25,9 +25,9 @@ pub enum Unknown {
     Set(Name),
     /// A chain with another type or hook. Its rules are not decoded.
     Chain(Name),
-    /// A rule.
+    /// A rule with an expression that the types do not describe.
     Rule {
-        /// Its chain.
+        /// Name of the chain that has the rule.
         chain: Name,
         /// Its expressions as text.
         text: String,

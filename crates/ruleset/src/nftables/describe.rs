@@ -20,7 +20,7 @@ pub struct ObjectEdit<'a> {
 pub enum EditedObject<'a> {
     /// A set or map.
     Set(&'a Name),
-    /// A chain.
+    /// A chain, by its name.
     Chain(&'a Name),
 }
 
@@ -29,7 +29,7 @@ pub enum EditedObject<'a> {
 pub enum EditAction<'a> {
     /// Created, empty.
     Created,
-    /// Deleted.
+    /// The kernel has it, and it is to go.
     Deleted,
     /// Flushed: all its content is deleted.
     Flushed,
@@ -37,14 +37,14 @@ pub enum EditAction<'a> {
     Element {
         /// True if it is added.
         added: bool,
-        /// Key.
+        /// Key of the element in its set.
         key: &'a Key,
         /// Data and comment.
         element: &'a Element,
     },
-    /// A rule is added.
+    /// A rule that the kernel lacks.
     RuleAdded(&'a Rule),
-    /// A rule is deleted.
+    /// A rule of the kernel that is not desired.
     RuleDeleted(&'a ActualRule),
 }
 

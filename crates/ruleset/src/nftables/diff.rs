@@ -1,4 +1,4 @@
-//! The smallest transaction from the kernel's table to the wanted one.
+//! The smallest transaction from the kernel's table to the desired one.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -10,32 +10,32 @@ use super::{
     Name, Number, Operation, Rule, Selector, Set, Statement, Table, Transaction, Value,
 };
 
-/// The transaction after which the kernel has the wanted table and nothing else under its name. A
+/// The transaction after which the kernel has the desired table and nothing else under its name. A
 /// table with a part that can only be removed with the whole is replaced; packets never see a state
 /// in between.
-pub fn diff<'a>(actual: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
+pub fn diff<'a>(actual: Option<&'a Actual>, desired: &'a Table) -> Transaction<'a> {
     let operations = match actual {
-        None => fresh(wanted),
+        None => fresh(desired),
         Some(actual) if actual.foreign.is_empty() => {
-            Differ::new(actual, &NOTHING.differences, wanted).operations()
+            Differ::new(actual, &NOTHING.differences, desired).operations()
         }
-        Some(_) => return replacement(wanted),
+        Some(_) => return replacement(desired),
     };
-    Transaction { family: wanted.family, table: &wanted.name, operations }
+    Transaction { family: desired.family, table: &desired.name, operations }
 }
 
 /// Like [`diff`], with a table whose elements are compared already.
 pub fn diff_compared<'a>(
     compared: Option<&'a ComparedTable>,
-    wanted: &'a Table,
+    desired: &'a Table,
 ) -> Transaction<'a> {
     match compared {
         Some(ComparedTable { actual, differences }) if actual.foreign.is_empty() => Transaction {
-            family: wanted.family,
-            table: &wanted.name,
-            operations: Differ::new(actual, differences, wanted).operations(),
+            family: desired.family,
+            table: &desired.name,
+            operations: Differ::new(actual, differences, desired).operations(),
         },
-        compared => diff(compared.map(|compared| &compared.actual), wanted),
+        compared => diff(compared.map(|compared| &compared.actual), desired),
     }
 }
 
@@ -46,20 +46,20 @@ static NOTHING: ComparedTable = ComparedTable {
 };
 
 /// Replaces an existing table, whatever it contains.
-pub fn replacement(wanted: &Table) -> Transaction<'_> {
-    let operations = [Operation::DeleteTable].into_iter().chain(fresh(wanted)).collect();
-    Transaction { family: wanted.family, table: &wanted.name, operations }
+pub fn replacement(desired: &Table) -> Transaction<'_> {
+    let operations = [Operation::DeleteTable].into_iter().chain(fresh(desired)).collect();
+    Transaction { family: desired.family, table: &desired.name, operations }
 }
 
-fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
-    let all = Differ::new(&NOTHING.actual, &NOTHING.differences, wanted).operations();
-    [Operation::AddTable(wanted)].into_iter().chain(all).collect()
+fn fresh(desired: &Table) -> Vec<Operation<'_>> {
+    let all = Differ::new(&NOTHING.actual, &NOTHING.differences, desired).operations();
+    [Operation::AddTable(desired)].into_iter().chain(all).collect()
 }
 
 struct Differ<'a> {
     actual: &'a Actual,
     differences: &'a BTreeMap<Name, Differences>,
-    wanted: &'a Table,
+    desired: &'a Table,
     /// Constants that rules look up in sets, computed on first use.
     looked_up: OnceCell<HashSet<(&'a Name, u32)>>,
     /// Deletions that must come before additions.
@@ -83,12 +83,12 @@ impl<'a> Differ<'a> {
     fn new(
         actual: &'a Actual,
         differences: &'a BTreeMap<Name, Differences>,
-        wanted: &'a Table,
+        desired: &'a Table,
     ) -> Self {
         Self {
             actual,
             differences,
-            wanted,
+            desired,
             looked_up: OnceCell::new(),
             removals: Removals::default(),
             added_sets: Vec::new(),
@@ -99,11 +99,11 @@ impl<'a> Differ<'a> {
     }
 
     fn operations(mut self) -> Vec<Operation<'a>> {
-        for (name, actual, wanted) in merge(&self.actual.sets, &self.wanted.sets) {
-            self.set(name, actual, wanted);
+        for (name, actual, desired) in merge(&self.actual.sets, &self.desired.sets) {
+            self.set(name, actual, desired);
         }
-        for (name, actual, wanted) in merge(&self.actual.chains, &self.wanted.chains) {
-            self.chain(name, actual, wanted);
+        for (name, actual, desired) in merge(&self.actual.chains, &self.desired.chains) {
+            self.chain(name, actual, desired);
         }
         let Removals { rules, elements, chains, sets } = self.removals;
         let gone = [rules, elements, chains, sets];
@@ -111,67 +111,67 @@ impl<'a> Differ<'a> {
         gone.into_iter().chain(come).flatten().collect()
     }
 
-    fn set(&mut self, name: &'a Name, actual: Option<&'a Option<Set>>, wanted: Option<&'a Set>) {
-        match (actual, wanted) {
-            (Some(Some(actual)), Some(wanted)) if actual.shape() == wanted.shape() => {
-                self.elements(name, actual, wanted);
+    fn set(&mut self, name: &'a Name, actual: Option<&'a Option<Set>>, desired: Option<&'a Set>) {
+        match (actual, desired) {
+            (Some(Some(actual)), Some(desired)) if actual.shape() == desired.shape() => {
+                self.elements(name, actual, desired);
             }
             _ => {
                 if actual.is_some() {
                     self.removals.elements.push(Operation::FlushSet(name));
                     self.removals.sets.push(Operation::DeleteSet(name));
                 }
-                if let Some(wanted) = wanted {
-                    self.added_sets.push(Operation::AddSet(name, wanted));
-                    self.add_elements(name, wanted, wanted.elements.iter().collect());
+                if let Some(desired) = desired {
+                    self.added_sets.push(Operation::AddSet(name, desired));
+                    self.add_elements(name, desired, desired.elements.iter().collect());
                 }
             }
         }
     }
 
-    fn elements(&mut self, name: &'a Name, actual: &'a Set, wanted: &'a Set) {
+    fn elements(&mut self, name: &'a Name, actual: &'a Set, desired: &'a Set) {
         if let Some(differences) = self.differences.get(name) {
-            return self.differing_elements(name, actual, wanted, differences);
+            return self.differing_elements(name, actual, desired, differences);
         }
-        if wanted.dynamic {
+        if desired.dynamic {
             return self.forget_clients(name, actual);
         }
-        if wanted.needs_full_rewrite() && actual.elements != wanted.elements {
+        if desired.needs_full_rewrite() && actual.elements != desired.elements {
             self.removals.elements.push(Operation::FlushSet(name));
-            return self.add_elements(name, wanted, wanted.elements.iter().collect());
+            return self.add_elements(name, desired, desired.elements.iter().collect());
         }
         let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for (key, actual, wanted) in merge(&actual.elements, &wanted.elements) {
-            if actual != wanted {
+        for (key, actual, desired) in merge(&actual.elements, &desired.elements) {
+            if actual != desired {
                 gone.extend(actual.map(|element| (key, element)));
-                come.extend(wanted.map(|element| (key, element)));
+                come.extend(desired.map(|element| (key, element)));
             }
         }
-        self.replace_elements((name, actual, wanted), gone, come);
+        self.replace_elements((name, actual, desired), gone, come);
     }
 
     fn differing_elements(
         &mut self,
         name: &'a Name,
         actual: &'a Set,
-        wanted: &'a Set,
+        desired: &'a Set,
         differences: &'a Differences,
     ) {
         let gone = differences.iter().filter_map(|(key, element)| Some((key, element.as_ref()?)));
-        let come = differences.keys().filter_map(|key| wanted.elements.get_key_value(key));
-        self.replace_elements((name, actual, wanted), gone.collect(), come.collect());
+        let come = differences.keys().filter_map(|key| desired.elements.get_key_value(key));
+        self.replace_elements((name, actual, desired), gone.collect(), come.collect());
     }
 
     fn replace_elements(
         &mut self,
-        (name, actual, wanted): (&'a Name, &'a Set, &'a Set),
+        (name, actual, desired): (&'a Name, &'a Set, &'a Set),
         gone: Vec<(&'a Key, &'a Element)>,
         come: Vec<(&'a Key, &'a Element)>,
     ) {
         if !gone.is_empty() {
             self.removals.elements.push(Operation::DeleteElements(name, actual, gone));
         }
-        self.add_elements(name, wanted, come);
+        self.add_elements(name, desired, come);
     }
 
     /// Packets fill a dynamic set. Clients with a number that no rule looks up any more are
@@ -181,7 +181,7 @@ impl<'a> Differ<'a> {
         if actual.elements.is_empty() {
             return;
         }
-        let looked_up = self.looked_up.get_or_init(|| numbers_looked_up(self.wanted));
+        let looked_up = self.looked_up.get_or_init(|| numbers_looked_up(self.desired));
         let is_looked_up = |value: Value| match value {
             Value::Number(number) => looked_up.contains(&(name, number)),
             _ => true,
@@ -203,11 +203,11 @@ impl<'a> Differ<'a> {
         &mut self,
         name: &'a Name,
         actual: Option<&'a Option<ActualChain>>,
-        wanted: Option<&'a Chain>,
+        desired: Option<&'a Chain>,
     ) {
-        match (actual, wanted) {
-            (Some(Some(actual)), Some(wanted)) if actual.base == wanted.base => {
-                self.rules(name, &actual.rules, &wanted.rules);
+        match (actual, desired) {
+            (Some(Some(actual)), Some(desired)) if actual.base == desired.base => {
+                self.rules(name, &actual.rules, &desired.rules);
             }
             _ => {
                 match actual {
@@ -218,9 +218,9 @@ impl<'a> Differ<'a> {
                 if actual.is_some() {
                     self.removals.chains.push(Operation::DeleteChain(name));
                 }
-                if let Some(wanted) = wanted {
-                    self.added_chains.push(Operation::AddChain(name, wanted.base));
-                    self.rules(name, &[], &wanted.rules);
+                if let Some(desired) = desired {
+                    self.added_chains.push(Operation::AddChain(name, desired.base));
+                    self.rules(name, &[], &desired.rules);
                 }
             }
         }
@@ -228,8 +228,8 @@ impl<'a> Differ<'a> {
 
     /// Keeps the leading rules that are right and writes the rest again, which keeps the order
     /// without using positions.
-    fn rules(&mut self, name: &'a Name, actual: &'a [ActualRule], wanted: &'a [Rule]) {
-        let same = actual.iter().zip(wanted).take_while(|(actual, rule)| self.stays(actual, rule));
+    fn rules(&mut self, name: &'a Name, actual: &'a [ActualRule], desired: &'a [Rule]) {
+        let same = actual.iter().zip(desired).take_while(|(actual, rule)| self.stays(actual, rule));
         let mut same = same.count();
         if actual.iter().skip(same).all(|rule| rule.handle.is_some()) {
             let gone = actual.iter().skip(same);
@@ -239,21 +239,21 @@ impl<'a> Differ<'a> {
             self.removals.rules.push(Operation::FlushChain(name));
             same = 0;
         }
-        let come = wanted.iter().skip(same).map(|rule| Operation::AddRule(name, rule));
+        let come = desired.iter().skip(same).map(|rule| Operation::AddRule(name, rule));
         self.added_rules.extend(come);
     }
 
     /// True if a rule is right and nothing it refers to is created again.
-    fn stays(&self, actual: &ActualRule, wanted: &Rule) -> bool {
-        let linearized = linearize(self.wanted.family, &wanted.statements);
-        actual.comment == wanted.comment
+    fn stays(&self, actual: &ActualRule, desired: &Rule) -> bool {
+        let linearized = linearize(self.desired.family, &desired.statements);
+        actual.comment == desired.comment
             && actual.expressions.as_ref() == Some(&linearized)
-            && wanted.statements.iter().filter_map(Statement::set).all(|set| self.set_stays(set))
+            && desired.statements.iter().filter_map(Statement::set).all(|set| self.set_stays(set))
     }
 
     fn set_stays(&self, name: &Name) -> bool {
-        match (self.actual.sets.get(name), self.wanted.sets.get(name)) {
-            (Some(Some(actual)), Some(wanted)) => actual.shape() == wanted.shape(),
+        match (self.actual.sets.get(name), self.desired.sets.get(name)) {
+            (Some(Some(actual)), Some(desired)) => actual.shape() == desired.shape(),
             _ => false,
         }
     }

@@ -84,7 +84,7 @@ pub enum Expression {
         length: u32,
         /// Upper bound (exclusive).
         modulus: u32,
-        /// Seed.
+        /// Seed of the hash (jhash).
         seed: u32,
         /// Destination register.
         to: Register,
@@ -122,7 +122,7 @@ pub enum Expression {
     },
     /// Adds a key to a set, or restarts its timeout (nft_dynset). Needs Linux 4.1.
     Dynset {
-        /// Set.
+        /// Name of the set, in the same table.
         set: Name,
         /// First register of the key.
         from: Register,
@@ -174,11 +174,11 @@ pub enum PayloadBase {
 /// Metadata of a packet (enum nft_meta_keys).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetaKey {
-    /// Mark.
+    /// Packet mark, 32 bits (`meta mark`).
     Mark,
-    /// Name of the input interface.
+    /// Name of the input interface, 16 bytes (`iifname`).
     InInterfaceName,
-    /// Transport protocol.
+    /// Number of the transport protocol, 1 byte (`meta l4proto`).
     TransportProtocol,
 }
 
@@ -196,7 +196,7 @@ pub enum ConntrackKey {
 pub enum NumberKind {
     /// Counts up, per rule.
     Incremental,
-    /// Random.
+    /// A random number for each packet (`numgen random`).
     Random,
 }
 

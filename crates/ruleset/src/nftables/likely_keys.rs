@@ -1,7 +1,7 @@
-//! Keys that a set in the kernel may have besides the wanted ones, guessed from the differences of
+//! Keys that a set in the kernel may have besides the desired ones, guessed from the differences of
 //! other sets.
 //!
-//! After Services changed, the kernel has elements that are no longer wanted. To dump a large set for
+//! After Services changed, the kernel has elements that are no longer desired. To dump a large set for
 //! them costs the square of its size. But endpoints are numbered for each frontend, and a frontend
 //! whose endpoints changed in number differs in a smaller map; and pairs repeat the addresses of
 //! endpoints. A guess may be wrong: the number of elements tells whether all were found.
@@ -41,7 +41,7 @@ impl KeyOrigin {
     }
 }
 
-/// Keys that the kernel's set may have besides the wanted ones, given the differences of other sets of
+/// Keys that the kernel's set may have besides the desired ones, given the differences of other sets of
 /// the table. None if its keys do not follow from them.
 pub fn likely_keys(
     table: &Table,
@@ -75,11 +75,11 @@ pub fn likely_keys(
     })
 }
 
-/// The key with the number after the wanted ones.
+/// The key with the number after the desired ones.
 fn first_unwanted(set: &Set, key: &Key) -> Key {
     let [first, last] = [0, u32::MAX].map(|number| key.with(Value::Number(number)));
-    let wanted = set.elements.range(first..=last).count();
-    key.with(Value::Number(u32::try_from(wanted).unwrap_or(u32::MAX)))
+    let desired = set.elements.range(first..=last).count();
+    key.with(Value::Number(u32::try_from(desired).unwrap_or(u32::MAX)))
 }
 
 /// This many keys that begin with the first of a run.
@@ -113,7 +113,7 @@ mod tests {
         Element { data: Some(data), comment: None }
     }
 
-    /// Frontend 80 has two wanted endpoints.
+    /// Frontend 80 has two desired endpoints.
     fn table() -> Table {
         let services = Set::map(&[Field::Address, Field::Port], DataType::Verdict, "frontends");
         let of_endpoints = [Field::Address, Field::Port, Field::Number];

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Element, Key, Name, Set, Table};
 
-/// The part of a wanted table to compare with the kernel's.
+/// The part of a desired table to compare with the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TablePart {
-    /// The part as wanted: all chains with the sets that they may use, or no chains; and the
+    /// The part as desired: all chains with the sets that they may use, or no chains; and the
     /// elements in question.
-    pub wanted: Table,
+    pub desired: Table,
     /// Whether to compare the chains.
     pub has_chains: bool,
     /// The elements in question, by set.
@@ -19,7 +19,7 @@ pub struct TablePart {
 /// Elements of a set to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ElementsInQuestion {
-    /// Those with these keys, wanted or not.
+    /// Those with these keys, desired or not.
     Keys(BTreeSet<Key>),
     /// All: they depend on each other.
     All,
@@ -33,11 +33,11 @@ impl TablePart {
         has_chains: bool,
         keys: BTreeMap<Name, BTreeSet<Key>>,
     ) -> Option<Self> {
-        let mut wanted = table.without_content();
+        let mut desired = table.without_content();
         if has_chains {
-            wanted.chains = table.chains.clone();
+            desired.chains = table.chains.clone();
             let sets = table.sets.iter();
-            wanted.sets = sets.map(|(name, set)| (name.clone(), set.without_elements())).collect();
+            desired.sets = sets.map(|(name, set)| (name.clone(), set.without_elements())).collect();
         }
         let mut elements = BTreeMap::new();
         for (name, keys) in keys {
@@ -46,10 +46,10 @@ impl TablePart {
                 true => (set.clone(), ElementsInQuestion::All),
                 false => (only(set, &keys), ElementsInQuestion::Keys(keys)),
             };
-            wanted.sets.insert(name.clone(), set);
+            desired.sets.insert(name.clone(), set);
             elements.insert(name, in_question);
         }
-        Some(Self { wanted, has_chains, elements })
+        Some(Self { desired, has_chains, elements })
     }
 }
 

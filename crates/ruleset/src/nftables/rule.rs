@@ -15,7 +15,7 @@ use rulegen_net::Protocol;
 pub struct Rule {
     /// Statements in order.
     pub statements: Vec<Statement>,
-    /// Comment.
+    /// Comment of the rule, at most 128 bytes; names the Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<Comment>,
 }
@@ -49,7 +49,7 @@ pub enum Statement {
     /// Adds an element to a set, or restarts its timeout (`update`). If the set is full, the rule
     /// ends here.
     Update {
-        /// Set.
+        /// Name of the set, in the same table.
         set: Name,
         /// Key of the element.
         key: Vec<Selector>,
@@ -63,7 +63,7 @@ pub enum Statement {
     VerdictMap {
         /// Key to look up.
         key: Vec<Selector>,
-        /// Map.
+        /// Name of the verdict map, in the same table.
         map: Name,
     },
     /// Looks up the packet in a map of addresses and ports. Replaces the destination, or ends the
@@ -71,7 +71,7 @@ pub enum Statement {
     DnatMap {
         /// Key to look up.
         key: Vec<Selector>,
-        /// Map.
+        /// Name of the map, in the same table.
         map: Name,
     },
     /// Replaces the destination of this protocol's packets.
@@ -96,7 +96,7 @@ impl Statement {
     }
 }
 
-/// A verdict.
+/// What a rule or a verdict map decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -140,7 +140,7 @@ pub enum Condition {
     SetLookup {
         /// Key to look up.
         key: Vec<Selector>,
-        /// Set.
+        /// Name of the set, in the same table.
         set: Negatable<Name>,
     },
     /// The number has this value.

@@ -69,7 +69,7 @@ struct ElementChange<'a> {
 #[derive(Default)]
 struct SetChanges<'a> {
     actual: Option<&'a Set>,
-    wanted: Option<&'a Set>,
+    desired: Option<&'a Set>,
     elements: ElementChanges<'a>,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Splitter<'a> {
         match operation {
             Operation::AddElements(name, set, elements) if self.may_split(name, set) => {
                 let of_set = self.sets.entry(name).or_default();
-                of_set.wanted = Some(set);
+                of_set.desired = Some(set);
                 for (key, element) in elements {
                     of_set.elements.entry(key).or_default().come = Some(element);
                 }
@@ -161,11 +161,11 @@ impl<'a> Splitter<'a> {
         }
         let (mut before, mut frontends, mut after) =
             (Pieces::new(most), Pieces::new(most), Pieces::new(most));
-        for (name, SetChanges { actual, wanted, elements }) in self.sets {
-            let found_by_others = is_found_by_others(actual.or(wanted));
+        for (name, SetChanges { actual, desired, elements }) in self.sets {
+            let found_by_others = is_found_by_others(actual.or(desired));
             for (key, ElementChange { gone, come }) in elements {
                 let gone = gone.and_then(|element| Some((actual?, element)));
-                let come = come.and_then(|element| Some((wanted?, element)));
+                let come = come.and_then(|element| Some((desired?, element)));
                 let pieces = match (found_by_others, gone, come) {
                     (true, None, Some(_)) => &mut before,
                     (true, Some(_), None) => &mut after,

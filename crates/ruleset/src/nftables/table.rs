@@ -14,9 +14,9 @@ use rulegen_net::IpFamily;
 pub struct Table {
     /// Family of the packets that it sees.
     pub family: IpFamily,
-    /// Name.
+    /// Name of the table, `rulegen` by default.
     pub name: Name,
-    /// Comment.
+    /// Comment of the table, as `nft list` shows it.
     pub comment: Comment,
     /// Sets and maps by name.
     pub sets: BTreeMap<Name, Set>,
@@ -88,7 +88,7 @@ pub struct BaseChain {
     /// Chain type.
     #[serde(rename = "type")]
     pub kind: ChainKind,
-    /// Hook.
+    /// The hook at which the kernel runs the chain.
     pub hook: Hook,
     /// Hook priority, as in nft: chains with a lower number run first. NAT of destinations is at
     /// -100, filters are at 0, NAT of sources is at 100 (NF_IP_PRI_* of linux/netfilter_ipv4.h).

@@ -19,9 +19,9 @@ use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
 /// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// Chain.
+    /// Name of the chain that has the rule.
     pub chain: &'a Name,
-    /// Rule.
+    /// The rule that matched.
     pub rule: &'a Rule,
     /// Element found by a lookup in a set or map.
     pub found: Option<MatchingElement<'a>>,
@@ -34,7 +34,7 @@ pub struct MatchingElement<'a> {
     pub set: &'a Name,
     /// Key of the element.
     pub key: &'a Key,
-    /// The element.
+    /// The element that matched.
     pub element: &'a Element,
 }
 

@@ -11,7 +11,7 @@ use rulegen_net::Protocol;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Value {
-    /// An address.
+    /// An IPv4 or IPv6 address.
     Address(IpAddr),
     /// All addresses of a network.
     Network(IpNet),
@@ -19,6 +19,6 @@ pub enum Value {
     Protocol(Protocol),
     /// A port of the transport protocol, from 0 to 65535.
     Port(u16),
-    /// A number.
+    /// A 32-bit number, such as that of an endpoint.
     Number(u32),
 }

@@ -21,7 +21,7 @@ pub(super) struct FamilyRules {
     name: IpFamily,
     pub(super) live: LiveRuleset,
     kernel: KernelState,
-    /// Services that iptables rejects. `live` does not contain them.
+    /// Services that iptables refuses. `live` does not contain them.
     pub(super) quarantine: Quarantine,
     /// Services that changed since the last successful sync; `None` if any may have changed.
     pub(super) unsettled: Option<BTreeSet<ObjectKey>>,
@@ -182,7 +182,7 @@ impl FamilyRules {
         match without_reading_all {
             // The rules in the kernel are not what we expected: read them.
             Some(Err(error)) if error.is_refusal() => {
-                tracing::warn!(%error, "incremental update rejected, doing a full resync");
+                tracing::warn!(%error, "incremental update refused, doing a full resync");
             }
             // A foreign rule leads to one of our chains, or one of our rules was changed so.
             Some(Ok(done)) if done.in_use > 0 => {
@@ -200,12 +200,12 @@ impl FamilyRules {
         let mut done = self.compare(tools, expected, watch);
         if done.as_ref().is_err_and(IptablesError::is_about_content) {
             // Another program may have deleted a chain after it was read, as firewalls do. That is
-            // far more frequent than a rule that iptables rejects, and the search takes longer.
+            // far more frequent than a rule that iptables refuses, and the search takes longer.
             done = self.compare(tools, expected, watch);
         }
         let done = match done {
             Err(error) if error.is_about_content() => {
-                tracing::warn!(%error, "iptables rejected the ruleset, searching for the cause");
+                tracing::warn!(%error, "iptables refused the ruleset, searching for the cause");
                 watch.time(Phase::Commit, || self.isolate(tools, &error))?;
                 self.compare(tools, expected, watch)?
             }
@@ -224,7 +224,7 @@ impl FamilyRules {
         self.unsettled = Some(BTreeSet::new());
     }
 
-    /// Finds the Services that iptables rejects, and removes them from the desired state.
+    /// Finds the Services that iptables refuses, and removes them from the desired state.
     fn isolate(&mut self, tools: &mut Tools, error: &IptablesError) -> Result<(), IptablesError> {
         let is_settled = |service: &ObjectKey| {
             self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
@@ -239,7 +239,7 @@ impl FamilyRules {
         tracing::info!(
             trials = found.trials,
             refused = found.refused.len(),
-            "search for rejected Services finished"
+            "search for refused Services finished"
         );
         // Services that were not tried are left out and retried like the rejected ones.
         let refused = [found.refused, found.untried].concat();
@@ -273,10 +273,10 @@ impl FamilyRules {
                     if error.is_about_content() {
                         self.quarantine.refused(service, &error.to_string(), now);
                     } else {
-                        tracing::warn!(%error, "cannot retry rejected Service");
+                        tracing::warn!(%error, "cannot retry refused Service");
                         self.quarantine.postpone(&service, now);
                     }
-                    // One table may have been written before iptables rejected the other.
+                    // One table may have been written before iptables refused the other.
                     self.kernel = match self.compare(tools, None, watch) {
                         Ok(_) => KernelState::Known,
                         Err(_) => KernelState::Unknown,

@@ -15,7 +15,6 @@ use crate::error;
 use crate::queue::Sink;
 use crate::threads;
 
-/// The options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ToolOptions {
     /// `None` to use the variant with kubelet's chains.

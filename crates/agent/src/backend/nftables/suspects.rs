@@ -48,7 +48,7 @@ impl Suspects {
         self.keys <= Commit::MAX_ELEMENTS
     }
 
-    /// The parts of the wanted tables; `None` if they have to be compared as a whole.
+    /// The parts of the desired tables; `None` if they have to be compared as a whole.
     pub(super) fn parts<'a>(
         self,
         table: impl Fn(IpFamily) -> Option<&'a Table>,

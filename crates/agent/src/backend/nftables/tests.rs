@@ -1,4 +1,4 @@
-//! The backend on a fake kernel that rejects some Services.
+//! The backend on a fake kernel that refuses some Services.
 
 use std::fs;
 use std::path::{Path, PathBuf};

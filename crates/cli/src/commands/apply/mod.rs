@@ -107,7 +107,7 @@ fn services_of_tables(actual: &[Option<Actual>], desired: &[nftables::Table]) ->
     listing
 }
 
-/// Writes all Services that the kernel accepts. Prints the rejected ones and returns their number.
+/// Writes all Services that the kernel accepts. Prints the refused ones and returns their number.
 fn write_others(
     args: &ApplyArgs,
     input: &Input,

@@ -11,7 +11,7 @@ pub(super) fn left_out(found: Bisection<ObjectKey>, by: &str) -> Vec<ObjectKey> 
     let name = |ObjectKey { namespace, name }: &ObjectKey, why: &str| {
         say(&format!("warning: Service {namespace}/{name}: skipped: {why}"));
     };
-    let refused = format!("{by} rejected its rules");
+    let refused = format!("{by} refused its rules");
     found.refused.iter().for_each(|service| name(service, &refused));
     let untried = format!("not tried, because {by} rejected too many other Services");
     found.untried.iter().for_each(|service| name(service, &untried));

@@ -88,26 +88,26 @@ fn read_iptables(
     variant: Variant,
     families: &[IpFamily],
 ) -> Result<ActualServices> {
-    let mut held = ActualServices::default();
+    let mut actual = ActualServices::default();
     for family in families {
         let ruleset = iptables(*family, variant, &args.kernel).save()?;
         let listing = of_ruleset(&ruleset);
         if !listing.services.is_empty() {
             let hooks = closed_hooks_of_ruleset(&ruleset);
-            held.remarks.extend(closed(family.api_name(), &hooks, SEE_DIFF));
+            actual.remarks.extend(closed(family.api_name(), &hooks, SEE_DIFF));
         }
-        held.listing.append(listing);
+        actual.listing.append(listing);
         // Freeing a large ruleset rule by rule takes longer than listing it.
         std::mem::forget(ruleset);
     }
-    Ok(held)
+    Ok(actual)
 }
 
 /// Of each family, lists our table. If it has no Services, lists kube-proxy's own.
 fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
     let mut kernel = NfTables::open()?;
     let kube_proxys = Name::from(KUBE_PROXY_TABLE);
-    let mut held = ActualServices::default();
+    let mut actual = ActualServices::default();
     let mut without = Vec::new();
     if *name == kube_proxys {
         without.extend(families);
@@ -116,13 +116,13 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
         let (_, tables) = kernel.read(&names)?;
         for (family, table) in families.iter().zip(tables) {
             let has_services = match table {
-                Some(table) => held.add_table(&mut kernel, *family, name, table)?,
+                Some(table) => actual.add_table(&mut kernel, *family, name, table)?,
                 None => false,
             };
             if !has_services {
                 without.push(family);
             } else if kernel.has_all(&[(*family, &kube_proxys)])? {
-                held.remarks.push(both(*family, name));
+                actual.remarks.push(both(*family, name));
             }
         }
     }
@@ -130,10 +130,10 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
     let tables = kernel.read_of_others(&names)?;
     for (family, table) in without.into_iter().zip(tables) {
         if let Some(table) = table {
-            held.add_table(&mut kernel, *family, &kube_proxys, table)?;
+            actual.add_table(&mut kernel, *family, &kube_proxys, table)?;
         }
     }
-    Ok(held)
+    Ok(actual)
 }
 
 fn both(family: IpFamily, name: &Name) -> String {

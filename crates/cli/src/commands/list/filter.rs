@@ -86,8 +86,8 @@ impl<'a> Filter<'a> {
     }
 
     fn is_at(&self, ip: Option<IpAddr>, port: u16) -> bool {
-        self.address.is_none_or(|wanted| ip == Some(wanted))
-            && self.port.is_none_or(|wanted| port == wanted)
+        self.address.is_none_or(|desired| ip == Some(desired))
+            && self.port.is_none_or(|desired| port == desired)
     }
 }
 

@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow};
 use filter::Filter;
 use rulegen_inspect::listing::Listing;
 use rulegen_model::{is_manifest, write_yaml};
-use services::{held_and_wanted, wanted};
+use services::{actual_and_desired, desired};
 use view::View;
 
 use super::print_with;
@@ -35,25 +35,25 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
         None => find(&args.objects, &args.proxy)?,
     };
     refuse_without_objects(args, &found)?;
-    let (held, wanted) = match &found.cluster {
+    let (actual, desired) = match &found.cluster {
         Some(cluster) if args.dry_run => {
             let choice = args.family.ip_family.unwrap_or(FamilyChoice::Dual);
-            let (wanted, _) = wanted(args, &found, cluster, families::chosen(choice));
-            (ActualServices::of(wanted), None)
+            let (desired, _) = desired(args, &found, cluster, families::chosen(choice));
+            (ActualServices::of(desired), None)
         }
-        cluster => held_and_wanted(args, &found, cluster.as_ref())?,
+        cluster => actual_and_desired(args, &found, cluster.as_ref())?,
     };
-    held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
+    actual.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     let filter = Filter::of(args, &found);
-    let view = View::of(args, &found, &held, wanted.as_ref());
+    let view = View::of(args, &found, &actual, desired.as_ref());
     print_as(args, &view)?;
-    let missing = say_missing(args, &found, &held, wanted.as_ref(), &filter);
+    let missing = say_missing(args, &found, &actual, desired.as_ref(), &filter);
     if args.watch && missing == 0 {
         watch::run(args, &found, table::of(&view, args.output.is_some()))?;
     }
     // Freeing a large cluster piece by piece takes longer than listing it.
     std::mem::forget(view);
-    std::mem::forget((found, held, wanted));
+    std::mem::forget((found, actual, desired));
     Ok(ExitCode::from(u8::from(missing > 0)))
 }
 
@@ -61,11 +61,11 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
 fn say_missing(
     args: &ListArgs,
     found: &Inputs,
-    held: &ActualServices,
-    wanted: Option<&Listing>,
+    actual: &ActualServices,
+    desired: Option<&Listing>,
     filter: &Filter<'_>,
 ) -> usize {
-    let listings = [Some(&held.listing), wanted].into_iter().flatten();
+    let listings = [Some(&actual.listing), desired].into_iter().flatten();
     let names = listings.flat_map(|listing| listing.services.keys().flatten());
     let missing = filter.missing(names);
     let place = match args.dry_run {

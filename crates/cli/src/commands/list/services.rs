@@ -12,47 +12,47 @@ use crate::args::ListArgs;
 use crate::inputs::Inputs;
 
 /// The actual Services; also the desired Services if there are objects.
-pub(super) fn held_and_wanted(
+pub(super) fn actual_and_desired(
     args: &ListArgs,
     found: &Inputs,
     cluster: Option<&Cluster>,
 ) -> Result<(ActualServices, Option<Listing>)> {
     let place = RuleSource::of(args, &found.config)?;
     let families = place.families(args);
-    let mut held = place.read(args, families)?;
+    let mut actual = place.read(args, families)?;
     let Some(cluster) = cluster else {
-        held.listing.keep_what_both_modes_show();
-        return Ok((held, None));
+        actual.listing.keep_what_both_modes_show();
+        return Ok((actual, None));
     };
-    let (wanted, known) = wanted(args, found, cluster, families);
-    held.listing.complete(&known);
-    Ok((held, Some(wanted)))
+    let (desired, known) = desired(args, found, cluster, families);
+    actual.listing.complete(&known);
+    Ok((actual, Some(desired)))
 }
 
 /// The desired Services, as the rules of the mode show them and as the plan has them.
-pub(super) fn wanted(
+pub(super) fn desired(
     args: &ListArgs,
     found: &Inputs,
     cluster: &Cluster,
     families: &[IpFamily],
 ) -> (Listing, Listing) {
-    let (mut wanted, mut known) = (Listing::default(), Listing::default());
+    let (mut desired, mut known) = (Listing::default(), Listing::default());
     for family in families {
         let plan = plan(&cluster.snapshot, &found.config, *family);
         known.append(of_plan(&plan));
         match found.config.mode {
             ProxyMode::Iptables => {
                 let rules = iptables::ruleset(&plan);
-                wanted.append(of_ruleset(&rules));
+                desired.append(of_ruleset(&rules));
                 std::mem::forget(rules);
             }
             ProxyMode::Nftables => {
                 let table = nftables::table(&plan, table_name(args));
-                wanted.append(of_table(&table));
+                desired.append(of_table(&table));
                 std::mem::forget(table);
             }
         }
     }
-    wanted.complete(&known);
-    (wanted, known)
+    desired.complete(&known);
+    (desired, known)
 }

@@ -123,26 +123,26 @@ impl<'a> View<'a> {
     pub(super) fn of(
         args: &ListArgs,
         found: &Inputs,
-        held: &'a ActualServices,
-        wanted: Option<&'a Listing>,
+        actual: &'a ActualServices,
+        desired: Option<&'a Listing>,
     ) -> Self {
         let filter = Filter::of(args, found);
-        let connections = held.connections.as_ref();
-        let compared = compare(&held.listing, wanted.unwrap_or(&held.listing));
+        let connections = actual.connections.as_ref();
+        let compared = compare(&actual.listing, desired.unwrap_or(&actual.listing));
         let services = compared.into_iter().filter(|(name, _)| filter.names(*name));
         let services = services.filter_map(|(name, frontends)| {
             let taken: Vec<(&Frontend, Compared<'_>)> = frontends
                 .into_iter()
                 .filter(|(frontend, compared)| filter.takes(frontend, compared))
                 .collect();
-            let view = || ServiceView::new(name, &taken, wanted.is_some(), connections);
+            let view = || ServiceView::new(name, &taken, desired.is_some(), connections);
             (!taken.is_empty()).then(view)
         });
         Self {
             mode: found.config.mode.word(),
-            kube_proxy_tables: &held.kube_proxy_tables,
+            kube_proxy_tables: &actual.kube_proxy_tables,
             services: services.collect(),
-            is_compared: wanted.is_some(),
+            is_compared: desired.is_some(),
             is_counted: connections.is_some(),
             is_filtered: filter.is_any(),
         }

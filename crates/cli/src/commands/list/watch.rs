@@ -10,7 +10,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::actual::{RuleSource, table_name};
-use super::services::held_and_wanted;
+use super::services::actual_and_desired;
 use super::table::{self, TextTable};
 use super::view::View;
 use crate::args::ListArgs;
@@ -35,8 +35,8 @@ pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: TextTable) -> Res
     let paint = Paint::for_stdout();
     // The first read finds changes that were made before the watcher was open.
     loop {
-        let (held, wanted) = held_and_wanted(args, found, found.cluster.as_ref())?;
-        let view = View::of(args, found, &held, wanted.as_ref());
+        let (actual, desired) = actual_and_desired(args, found, found.cluster.as_ref())?;
+        let view = View::of(args, found, &actual, desired.as_ref());
         let now = table::of(&view, args.output.is_some());
         let mut out = BufWriter::new(io::stdout().lock());
         match now.write_changes(&before, &mut out, &paint).and_then(|()| out.flush()) {

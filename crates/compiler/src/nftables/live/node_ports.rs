@@ -22,7 +22,7 @@ impl LiveTable {
         self.table.replace(&before, &after);
         let rendered = after.sets.values().map(|set| set.elements.len()).sum();
         let client_sets = Vec::new();
-        Some(Patch { held: Actual::from(before), wanted: after, client_sets, rendered })
+        Some(Patch { actual: Actual::from(before), desired: after, client_sets, rendered })
     }
 
     fn without_services(&self, plan: &Plan) -> Table {

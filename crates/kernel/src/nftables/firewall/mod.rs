@@ -26,7 +26,7 @@ use super::{ATTEMPTS, DataplaneError, NfTables, attribute};
 use sets::Sets;
 
 impl NfTables {
-    /// The base chains of the wanted tables, given by family and name, each with the rules of its
+    /// The base chains of the desired tables, given by family and name, each with the rules of its
     /// table. Ordered by family and table. Tables of family arp are left out, and dormant ones, which
     /// the kernel does not use.
     ///
@@ -103,8 +103,8 @@ fn base_chain(message: &[u8]) -> Option<(u8, String, FirewallBaseChain)> {
     const DROP: u32 = 0;
     let number = family(message)?;
     let place = attribute::find(message, HOOK)?;
-    let number_of = |wanted| {
-        let value: [u8; 4] = inside(place, wanted)?.try_into().ok()?;
+    let number_of = |desired| {
+        let value: [u8; 4] = inside(place, desired)?.try_into().ok()?;
         Some(u32::from_be_bytes(value))
     };
     let hook = hook(family_of_number(number)?, number_of(NUMBER)?)?;

@@ -540,13 +540,13 @@ fn word_of(register: u32) -> u32 {
     }
 }
 
-fn number(data: &[u8], wanted: u16) -> Option<u32> {
-    inside(data, wanted)?.try_into().ok().map(u32::from_be_bytes)
+fn number(data: &[u8], desired: u16) -> Option<u32> {
+    inside(data, desired)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// A constant (NFTA_DATA_VALUE).
-fn value(data: &[u8], wanted: u16) -> Option<&[u8]> {
-    inside(inside(data, wanted)?, 1)
+fn value(data: &[u8], desired: u16) -> Option<&[u8]> {
+    inside(inside(data, desired)?, 1)
 }
 
 /// A number of four bytes in the byte order of the host, in network order. Both left-aligned.

@@ -18,9 +18,9 @@ use crate::nftables::socket::NfTablesSocket;
 pub struct ChainInUse {
     /// IP family.
     pub family: IpFamily,
-    /// Table.
+    /// The table of iptables that has the chain.
     pub table: Table,
-    /// Chain.
+    /// Name of the chain, such as `KUBE-SVC-…`.
     pub chain: ChainName,
     /// The maps and rules that lead to it, as far as they were found.
     pub used_by: Vec<String>,

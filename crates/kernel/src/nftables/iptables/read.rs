@@ -56,10 +56,10 @@ pub(super) fn all(socket: &mut NfTablesSocket, of: IpFamily) -> Result<Ruleset, 
 pub(super) fn these(
     socket: &mut NfTablesSocket,
     of: IpFamily,
-    wanted: &[&(Table, ChainName)],
+    desired: &[&(Table, ChainName)],
 ) -> Result<Ruleset, Interrupted> {
     let mut ruleset = Ruleset::new(of);
-    for (table, name) in wanted {
+    for (table, name) in desired {
         if let Some(chain) = chain(socket, of, *table, name)? {
             add(socket, &mut ruleset, chain)?;
         }
@@ -214,8 +214,8 @@ fn read_chain(message: &[u8]) -> Option<KernelChain> {
     let table = attribute::text(message, TABLE)?;
     let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
     let base = attribute::find(message, HOOK).and_then(|hook| {
-        let number = |wanted| {
-            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == wanted)?;
+        let number = |desired| {
+            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == desired)?;
             value.try_into().ok().map(u32::from_be_bytes)
         };
         let kind = attribute::text(message, TYPE)?;

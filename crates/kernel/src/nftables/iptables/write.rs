@@ -271,10 +271,10 @@ impl TableWriter<'_> {
     }
 
     /// Makes these the only rules of a chain.
-    fn fill(&mut self, chain: &ChainName, wanted: &[Rule]) -> Result<(), Interrupted> {
+    fn fill(&mut self, chain: &ChainName, desired: &[Rule]) -> Result<(), Interrupted> {
         let is_new = self.actual_chain(chain).is_none();
         let actual = if is_new { Vec::new() } else { self.rules(chain)? };
-        let edits = edits(&actual, wanted);
+        let edits = edits(&actual, desired);
         if edits.is_empty() {
             return Ok(());
         }
@@ -284,13 +284,13 @@ impl TableWriter<'_> {
         // rule, and writes a rule in microseconds: so this many searches take as long as writing the
         // chain, however long it is.
         const MOST_SEARCHES: usize = 8000;
-        let is_most = edits.len() > MANY && edits.len() * 2 > actual.len() + wanted.len();
+        let is_most = edits.len() > MANY && edits.len() * 2 > actual.len() + desired.len();
         let is_rewritten = is_most || edits.len() > MOST_SEARCHES;
-        if is_rewritten && wanted.iter().all(|rule| matches!(rule, Rule::Known(_))) {
+        if is_rewritten && desired.iter().all(|rule| matches!(rule, Rule::Known(_))) {
             if !actual.is_empty() {
                 self.delete_rule(chain, None);
             }
-            return wanted.iter().try_for_each(|rule| self.add(chain, rule, &InsertPosition::End));
+            return desired.iter().try_for_each(|rule| self.add(chain, rule, &InsertPosition::End));
         }
         for edit in edits {
             match edit {

@@ -28,7 +28,7 @@ pub enum Received {
     Events(Vec<TraceEvent>),
     /// The socket's buffer overflowed: steps are missing before the next ones.
     Lost,
-    /// Timeout.
+    /// No event came within the time.
     Timeout,
     /// A stop signal, or a closed output.
     Stop,

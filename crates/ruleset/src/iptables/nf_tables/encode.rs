@@ -41,7 +41,7 @@ pub enum NotEncodable {
 pub struct BuiltInChain {
     /// Number of the hook (NF_INET_*).
     pub hook: u32,
-    /// Priority.
+    /// Hook priority; the lowest runs first.
     pub priority: i32,
     /// Type in nf_tables.
     pub kind: &'static str,

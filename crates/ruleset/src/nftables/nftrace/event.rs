@@ -14,7 +14,7 @@ pub struct TraceEvent {
     pub packet: u32,
     /// Chain.
     pub at: ChainId,
-    /// The step.
+    /// What the packet met.
     pub step: TraceStep,
     /// Mark of the packet; 0 if it is not reported.
     pub mark: u32,
@@ -27,15 +27,15 @@ pub struct TraceEvent {
 pub struct ChainId {
     /// Family of the table.
     pub family: TableFamily,
-    /// Table.
+    /// Name of the table, of any program.
     pub table: Name,
-    /// Chain.
+    /// Name of the chain in the table.
     pub chain: Name,
 }
 
-/// Table families (NFPROTO_* of linux/netfilter.h).
+/// Table families, with nft's names (NFPROTO_* of linux/netfilter.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "their names say it")]
+#[expect(missing_docs, reason = "nft(8) documents the families")]
 pub enum TableFamily {
     Ip,
     Ip6,
@@ -95,7 +95,7 @@ pub struct PacketHeader {
     pub protocol: u8,
     /// Ports, if the protocol has them and the kernel reports them.
     pub ports: Option<Ports>,
-    /// Input interface.
+    /// Name of the input interface; none if this host sent the packet.
     pub in_interface: Option<String>,
     /// Output interface, once known.
     pub out_interface: Option<String>,

@@ -21,7 +21,7 @@ pub struct TracedRule {
     pub text: String,
     /// Statements if rulegen could have made the rule, else empty.
     pub statements: Vec<Statement>,
-    /// Comment.
+    /// Comment of the rule, if it has one.
     pub comment: Option<Comment>,
     /// True if it ends with a reject.
     pub rejects: bool,
