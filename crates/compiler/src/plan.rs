@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig, ProxyMode};
-use rulegen_model::{Endpoint, LoadBalancing, Node, ServicePort, Snapshot, TrafficPolicy, select};
+use rulegen_model::{
+    Endpoint, LoadBalancing, Node, ServicePort, Snapshot, TrafficPolicy, UnusedEndpoints, select,
+};
 use rulegen_net::{IpFamily, ServicePortName};
 
 pub use conflicts::{Contender, FrontendConflict, conflicts};
@@ -118,6 +120,8 @@ pub struct ServicePlan {
     pub load_balancing: LoadBalancing,
     /// Number of endpoints, including those that no policy selects.
     pub endpoints: usize,
+    /// The endpoints that policy Cluster does not select.
+    pub unused: UnusedEndpoints,
     /// Endpoints that policy Cluster selects. Empty if no traffic can use it.
     pub cluster_endpoints: Vec<Endpoint>,
     /// The slots of `cluster_endpoints`; one per endpoint in iptables mode.
@@ -350,6 +354,7 @@ pub fn plan_service(
         affinity_seconds: port.affinity_seconds,
         load_balancing,
         endpoints: port.endpoints.len(),
+        unused: UnusedEndpoints::of(port, &selection),
         internal: Internal {
             address: port.cluster_ip,
             policy: port.internal_policy,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The command line and the status page both use this crate, so they cannot contradict each other.
-//! The meaning of each rule comes from `rule_role`. This crate is pure: it performs no I/O, and
+//! The meaning of each rule comes from `rule_role`, each sentence about outcomes and reasons from
+//! `words`. This crate is pure: it performs no I/O, and
 //! makes no decisions about Services: those are in the plan.
 
 pub mod diff;
@@ -16,7 +17,11 @@ pub mod explain;
 pub mod iptables;
 pub mod listing;
 pub mod packet_trace;
+pub mod paths;
 pub mod words;
 
 mod kube_proxy;
+mod masquerade_reason;
 mod rule_role;
+
+pub use masquerade_reason::MasqueradeReason;

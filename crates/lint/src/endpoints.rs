@@ -1,5 +1,6 @@
 //! Service ports without endpoints.
 
+use rulegen_inspect::words;
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason};
 
 use crate::finding::LintFinding;
@@ -7,7 +8,8 @@ use crate::finding::LintFinding;
 /// The finding about a service port without usable endpoints on a node.
 pub fn unavailable(unavailability: &Unavailability) -> LintFinding {
     let Unavailability { port, why, .. } = unavailability;
-    let finding = LintFinding::new(why.code(), unavailability.to_string()).remedy(why.remedy(port));
+    let finding = LintFinding::new(why.code(), words::unavailability(unavailability))
+        .remedy(words::unavailability_remedy(why, port));
     match why {
         // Load balancers skip a node without endpoints, if others have some.
         UnavailableReason::NoneLocal {
@@ -25,13 +27,7 @@ pub(crate) fn unavailable_anywhere(unavailability: &Unavailability) -> Option<Li
         _ => return Some(unavailable(unavailability)),
     };
     let Unavailability { port, family, .. } = unavailability;
-    let what = format!(
-        "Service {port} ({}) has no endpoint on any node for {}: {}, and the endpoints have no \
-         nodeName",
-        family.api_name(),
-        scope.traffic(),
-        scope.policy_is_local()
-    );
+    let what = words::unavailable_anywhere(port, *family, scope);
     Some(LintFinding { what, ..unavailable(unavailability) })
 }
 

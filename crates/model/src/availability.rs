@@ -120,24 +120,6 @@ impl LocalPolicyScope {
         }
     }
 
-    /// The traffic, in a sentence.
-    pub fn traffic(self) -> &'static str {
-        match self {
-            Self::Internal => "traffic to its cluster IP",
-            Self::External => "traffic from outside",
-            Self::Both => "all traffic",
-        }
-    }
-
-    /// The policies, in a sentence.
-    pub fn policy_is_local(self) -> &'static str {
-        match self {
-            Self::Internal => "internalTrafficPolicy is Local",
-            Self::External => "externalTrafficPolicy is Local",
-            Self::Both => "internalTrafficPolicy and externalTrafficPolicy are Local",
-        }
-    }
-
     /// Whether it includes traffic to the cluster IP.
     pub fn is_internal(self) -> bool {
         matches!(self, Self::Internal | Self::Both)

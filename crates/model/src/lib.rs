@@ -71,11 +71,13 @@ pub use objects::{Objects, Sourced};
 pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, SnapshotOptions};
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use problem_code::ProblemCode;
-pub use select::{NotChosen, Selection, not_chosen, select};
+pub use select::{NotChosen, Selection, UnusedEndpoints, not_chosen, select};
 pub use service::Unproxied;
 pub use service_port::{ServicePort, TrafficPolicy};
 pub use snapshot::{Cluster, Snapshot, node_name, node_problems, single_objects, snapshot};
 pub use store::{Changes, NodeState, OtherNode, ServiceChange, Store, StoreEvent};
 pub use totals::ServiceTotals;
-pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};
+pub use unavailability::{
+    EndpointPortName, Unavailability, UnavailableReason, unavailability, unavailable_ports,
+};
 pub use yaml::{YamlError, write_yaml, yaml_value};

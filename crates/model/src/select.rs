@@ -66,6 +66,47 @@ pub fn not_chosen(port: &ServicePort, endpoint: &Endpoint) -> NotChosen {
     }
 }
 
+/// The numbers of endpoints that policy Cluster does not select, by their reasons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnusedEndpoints {
+    /// [`NotChosen::NotReady`].
+    pub not_ready: usize,
+    /// [`NotChosen::OthersReady`].
+    pub others_ready: usize,
+    /// [`NotChosen::HintedElsewhere`].
+    pub hinted_elsewhere: usize,
+}
+
+impl UnusedEndpoints {
+    /// The endpoints of a service port that are not in [`Selection::cluster`]. None if the service
+    /// port never uses policy Cluster.
+    pub fn of(port: &ServicePort, selection: &Selection) -> Self {
+        let mut unused = Self::default();
+        if !port.uses_cluster_endpoints() || selection.cluster.len() == port.endpoints.len() {
+            return unused;
+        }
+        let mut selected = selection.cluster.iter().peekable();
+        for endpoint in &port.endpoints {
+            if selected.next_if_eq(&endpoint).is_some() {
+                continue;
+            }
+            match not_chosen(port, endpoint) {
+                NotChosen::NotReady => unused.not_ready += 1,
+                NotChosen::OthersReady => unused.others_ready += 1,
+                NotChosen::HintedElsewhere | NotChosen::OnAnotherNode => {
+                    unused.hinted_elsewhere += 1;
+                }
+            }
+        }
+        unused
+    }
+
+    /// The number of all.
+    pub fn count(&self) -> usize {
+        self.not_ready.saturating_add(self.others_ready).saturating_add(self.hinted_elsewhere)
+    }
+}
+
 /// The endpoints that are in one of two lists. Both lists keep the order of `all`.
 fn in_either(all: &[Endpoint], one: &[Endpoint], other: &[Endpoint]) -> Vec<Endpoint> {
     let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
@@ -162,6 +203,14 @@ mod tests {
         let reachable = select(port).reachable;
         let reason = |of: &Endpoint| (!reachable.contains(of)).then(|| not_chosen(port, of));
         port.endpoints.iter().map(reason).collect()
+    }
+
+    #[test]
+    fn unused_endpoints_of_policy_cluster_are_counted_by_reason() {
+        let counted = |port: &ServicePort| UnusedEndpoints::of(port, &select(port));
+        let one_each = UnusedEndpoints { not_ready: 1, others_ready: 1, hinted_elsewhere: 1 };
+        assert_eq!(counted(&port("Cluster")), one_each);
+        assert_eq!(counted(&port("Local")).count(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why traffic to a service port has no endpoint.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
 use crate::availability::{Availability, LocalPolicyScope};
 use crate::endpoint_slice::Slice;
@@ -22,8 +22,7 @@ pub struct Unavailability {
     pub why: UnavailableReason,
 }
 
-/// Why a service port has no endpoints for some or all of its traffic. Its text continues a
-/// sentence about the service port: `has no EndpointSlice`.
+/// Why a service port has no endpoints for some or all of its traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnavailableReason {
     /// The Service has no EndpointSlice of the family.
@@ -32,10 +31,10 @@ pub enum UnavailableReason {
     EmptySlices,
     /// There are endpoints, but none has the port.
     NoSuchPort {
-        /// Name and protocol of the Service's port: `http over TCP`.
-        port: String,
+        /// The Service's port.
+        port: EndpointPortName,
         /// The ports of the endpoints, ordered.
-        found: Vec<String>,
+        found: Vec<EndpointPortName>,
     },
     /// There are endpoints, but none is usable.
     NoneReady {
@@ -62,6 +61,15 @@ pub enum UnavailableReason {
         /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
+}
+
+/// The port of endpoints, by which an EndpointSlice and a Service agree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointPortName {
+    /// The name; empty for an unnamed port.
+    pub name: Arc<str>,
+    /// The protocol.
+    pub protocol: Protocol,
 }
 
 /// The service ports of a snapshot without usable endpoints: IPv4 first, each family ordered by
@@ -126,9 +134,9 @@ fn without_any_endpoint<'a>(
     if filled.peek().is_none() {
         return UnavailableReason::EmptySlices;
     }
-    let named = |(name, protocol)| port_text(name, protocol);
-    let found: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
-    let port = port_text(&port.name.port, port.name.protocol);
+    let named = |(name, protocol): (&str, _)| EndpointPortName { name: Arc::from(name), protocol };
+    let found: BTreeSet<EndpointPortName> = filled.flat_map(Slice::ports).map(named).collect();
+    let port = EndpointPortName { name: port.name.port.clone(), protocol: port.name.protocol };
     UnavailableReason::NoSuchPort { port, found: found.into_iter().collect() }
 }
 
@@ -153,11 +161,6 @@ fn service_of(port: &ServicePort) -> (&str, &str) {
     (&port.name.namespace, &port.name.service)
 }
 
-fn port_text(name: &str, protocol: Protocol) -> String {
-    let name = if name.is_empty() { "unnamed port" } else { name };
-    format!("{name} over {}", protocol.api_name())
-}
-
 impl UnavailableReason {
     /// The code of the problem.
     pub fn code(&self) -> ProblemCode {
@@ -178,113 +181,6 @@ impl UnavailableReason {
             self,
             UnavailableReason::OnlyTerminating { .. } | UnavailableReason::NoneLocal { .. }
         )
-    }
-
-    /// How the user can fix it.
-    pub fn remedy(&self, port: &ServicePortName) -> String {
-        let (namespace, service) = (&port.namespace, &port.service);
-        match self {
-            UnavailableReason::NoSlice => format!(
-                "check that its selector matches a pod (`kubectl -n {namespace} describe service \
-                 {service}`); a Service without a selector needs an EndpointSlice with the label \
-                 kubernetes.io/service-name: {service}"
-            ),
-            UnavailableReason::EmptySlices => format!(
-                "start pods that its selector matches (`kubectl -n {namespace} describe service \
-                 {service}` shows it), or correct the selector"
-            ),
-            UnavailableReason::NoSuchPort { .. } => {
-                "set spec.ports[].targetPort to the name of a port of the pods' containers; in \
-                 hand-written EndpointSlices, ports[].name must be the name of the Service's port"
-                    .to_owned()
-            }
-            UnavailableReason::NoneReady { .. } => format!(
-                "check why the pods are not ready (`kubectl -n {namespace} get pods`, then `kubectl \
-                 describe pod`): usually a failing readiness probe"
-            ),
-            UnavailableReason::OnlyTerminating { .. } => {
-                format!("check why no new pods start (`kubectl -n {namespace} get pods`)")
-            }
-            UnavailableReason::NoneLocal { elsewhere, unusable_here, scope, .. } => {
-                let field = match scope {
-                    LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
-                    LocalPolicyScope::External => "spec.externalTrafficPolicy",
-                    LocalPolicyScope::Both => {
-                        "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
-                    }
-                };
-                match (elsewhere, unusable_here) {
-                    (_, 1..) => format!(
-                        "check why no pod on this node is ready (`kubectl -n {namespace} get pods \
-                         -o wide`), or set {field} to Cluster"
-                    ),
-                    (0, 0) => format!(
-                        "set endpoints[].nodeName in the EndpointSlices, or set {field} to Cluster"
-                    ),
-                    _ => format!("run a pod on this node, or set {field} to Cluster"),
-                }
-            }
-        }
-    }
-}
-
-impl Display for UnavailableReason {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            UnavailableReason::NoSlice => f.write_str("has no EndpointSlice"),
-            UnavailableReason::EmptySlices => {
-                f.write_str("has only EndpointSlices without endpoints")
-            }
-            UnavailableReason::NoSuchPort { port, found } if found.is_empty() => {
-                write!(f, "has endpoints, but none with its port ({port}): they have no ports")
-            }
-            UnavailableReason::NoSuchPort { port, found } => {
-                let found = found.join(", ");
-                write!(f, "has endpoints, but none with its port ({port}): they have {found}")
-            }
-            UnavailableReason::NoneReady { not_ready, terminating } => {
-                f.write_str("has no ready endpoint: ")?;
-                match (not_ready, terminating) {
-                    (not_ready, 0) => write!(f, "{not_ready} not ready"),
-                    (0, terminating) => write!(f, "{terminating} terminating"),
-                    _ => write!(f, "{not_ready} not ready, {terminating} terminating"),
-                }
-            }
-            UnavailableReason::OnlyTerminating { terminating, unusable } => {
-                write!(
-                    f,
-                    "has no ready endpoint: {terminating} terminating still get its traffic"
-                )?;
-                match unusable {
-                    0 => Ok(()),
-                    _ => write!(f, ", {unusable} not ready"),
-                }
-            }
-            UnavailableReason::NoneLocal { elsewhere, without_node, unusable_here, scope } => {
-                write!(
-                    f,
-                    "has no usable endpoint on this node for {}: {} ({})",
-                    scope.traffic(),
-                    scope.policy_is_local(),
-                    locations(*elsewhere, *without_node, *unusable_here)
-                )
-            }
-        }
-    }
-}
-
-/// The location of endpoints that policy Local does not use.
-fn locations(elsewhere: usize, without_node: usize, unusable_here: usize) -> String {
-    let here = (unusable_here > 0).then(|| format!("{unusable_here} on this node not ready"));
-    let elsewhere = (elsewhere > 0).then(|| format!("{elsewhere} on other nodes"));
-    let unknown = (without_node > 0)
-        .then(|| format!("{without_node} on no known node: endpoints[].nodeName is missing"));
-    here.into_iter().chain(elsewhere).chain(unknown).collect::<Vec<_>>().join(", ")
-}
-
-impl Display for Unavailability {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "Service {} ({}) {}", self.port, self.family.api_name(), self.why)
     }
 }
 
@@ -320,8 +216,8 @@ mod tests {
     const ENDING: &str = r#"{"addresses": ["10.244.1.8"],
         "conditions": {"ready": false, "serving": false, "terminating": true}}"#;
 
-    /// The text about the service port. Checks that the objects and a store give the same reason.
-    fn reason_text(policy: &str, slices: &[String]) -> Option<String> {
+    /// The reason for the service port. Checks that the objects and a store give the same.
+    fn reason(policy: &str, slices: &[String]) -> Option<UnavailableReason> {
         let service = SERVICE.replace("POLICY", policy);
         let documents = [&[service], slices].concat().join("\n---\n");
         let mut objects = Objects::default();
@@ -336,7 +232,7 @@ mod tests {
         let why = unavailability(port, &objects);
         assert_eq!(found.first().map(|unavailability| &unavailability.why), why.as_ref());
         assert_eq!(of_store(&objects, &config, port), why);
-        found.first().map(ToString::to_string)
+        why
     }
 
     fn of_store(
@@ -361,67 +257,41 @@ mod tests {
     const LOCAL_INSIDE: &str = r#""internalTrafficPolicy": "Local","#;
 
     #[test]
-    fn unavailability_text_has_reason_per_case_ready_terminating_policy_local() {
+    fn unavailability_has_reason_per_case_ready_terminating_policy_local() {
+        use LocalPolicyScope::{External, Internal};
+        use UnavailableReason::{
+            EmptySlices, NoSlice, NoSuchPort, NoneLocal, NoneReady, OnlyTerminating,
+        };
         let http = |endpoints: &[&str]| vec![slice(1, HTTP, &endpoints.join(","))];
-        let starts = "Service default/web:http (IPv4) ";
+        let tcp = |name: &str| EndpointPortName { name: name.into(), protocol: Protocol::Tcp };
+        let other_port = |found: &[&str]| NoSuchPort {
+            port: tcp("http"),
+            found: found.iter().map(|name| tcp(name)).collect(),
+        };
+        let none_local = |elsewhere, without_node, unusable_here, scope| NoneLocal {
+            elsewhere,
+            without_node,
+            unusable_here,
+            scope,
+        };
+        let one_serves = OnlyTerminating { terminating: 1, unusable: 1 };
         for (policy, slices, expected) in [
-            ("", vec![], "has no EndpointSlice"),
-            ("", http(&[]), "has only EndpointSlices without endpoints"),
-            (
-                "",
-                vec![slice(1, HTTPS, HERE), slice(2, HTTP, "")],
-                "has endpoints, but none with its port (http over TCP): they have https over TCP",
-            ),
-            (
-                "",
-                vec![slice(1, "", HERE)],
-                "has endpoints, but none with its port (http over TCP): they have no ports",
-            ),
-            ("", http(&[NOT_READY, ENDING]), "has no ready endpoint: 1 not ready, 1 terminating"),
-            ("", http(&[NOT_READY]), "has no ready endpoint: 1 not ready"),
-            (
-                "",
-                http(&[NOT_READY, TERMINATING]),
-                "has no ready endpoint: 1 terminating still get its traffic, 1 not ready",
-            ),
-            (
-                LOCAL,
-                http(&[ELSEWHERE, NOT_READY]),
-                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
-                 Local (1 on other nodes)",
-            ),
-            (
-                LOCAL,
-                http(&[NOWHERE, ELSEWHERE]),
-                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
-                 Local (1 on other nodes, 1 on no known node: endpoints[].nodeName is missing)",
-            ),
+            ("", vec![], NoSlice),
+            ("", http(&[]), EmptySlices),
+            ("", vec![slice(1, HTTPS, HERE), slice(2, HTTP, "")], other_port(&["https"])),
+            ("", vec![slice(1, "", HERE)], other_port(&[])),
+            ("", http(&[NOT_READY, ENDING]), NoneReady { not_ready: 1, terminating: 1 }),
+            ("", http(&[NOT_READY]), NoneReady { not_ready: 1, terminating: 0 }),
+            ("", http(&[NOT_READY, TERMINATING]), one_serves.clone()),
+            (LOCAL, http(&[ELSEWHERE, NOT_READY]), none_local(1, 0, 0, External)),
+            (LOCAL, http(&[NOWHERE, ELSEWHERE]), none_local(1, 1, 0, External)),
             // Policy Local does not use the terminating endpoint, because it is on another node.
-            (
-                LOCAL,
-                http(&[TERMINATING, NOT_READY]),
-                "has no usable endpoint on this node for traffic from outside: externalTrafficPolicy is \
-                 Local (1 on other nodes)",
-            ),
-            (
-                LOCAL,
-                http(&[TERMINATING_HERE, NOT_READY]),
-                "has no ready endpoint: 1 terminating still get its traffic, 1 not ready",
-            ),
-            (
-                LOCAL,
-                http(&[ELSEWHERE, NOT_READY_HERE]),
-                "has no usable endpoint on this node for traffic from outside: \
-                 externalTrafficPolicy is Local (1 on this node not ready, 1 on other nodes)",
-            ),
-            (
-                LOCAL_INSIDE,
-                http(&[ELSEWHERE]),
-                "has no usable endpoint on this node for traffic to its cluster IP: internalTrafficPolicy is \
-                 Local (1 on other nodes)",
-            ),
+            (LOCAL, http(&[TERMINATING, NOT_READY]), none_local(1, 0, 0, External)),
+            (LOCAL, http(&[TERMINATING_HERE, NOT_READY]), one_serves),
+            (LOCAL, http(&[ELSEWHERE, NOT_READY_HERE]), none_local(1, 0, 1, External)),
+            (LOCAL_INSIDE, http(&[ELSEWHERE]), none_local(1, 0, 0, Internal)),
         ] {
-            assert_eq!(reason_text(policy, &slices), Some(format!("{starts}{expected}")));
+            assert_eq!(reason(policy, &slices), Some(expected));
         }
     }
 
@@ -432,7 +302,7 @@ mod tests {
             [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE), (LOCAL, &terminating_here)]
         {
             let slices = [slice(1, HTTP, &format!("{endpoints},{NOT_READY}"))];
-            assert_eq!(reason_text(policy, &slices), None);
+            assert_eq!(reason(policy, &slices), None);
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn conditions(explanation: &Explanation) -> Vec<EndCondition> {
 
 /// The mismatch of a packet with conditions, if there must be none.
 pub(crate) fn conditions_refused(conditions: &[EndCondition]) -> Option<Mismatch> {
-    let texts: Vec<String> = conditions.iter().map(|of| format!("unless {}", of.text)).collect();
+    let texts: Vec<String> = conditions.iter().map(ToString::to_string).collect();
     (!texts.is_empty()).then(|| Mismatch {
         field: "conditions",
         expected: "none".to_owned(),

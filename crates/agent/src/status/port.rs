@@ -7,11 +7,11 @@ use std::time::Duration;
 use rulegen_compiler::nftables::ConnectionCounts;
 use rulegen_compiler::{Plan, plan_service};
 use rulegen_config::ProxyConfig;
-use rulegen_inspect::words;
+use rulegen_inspect::words::{self, unavailability_remedy};
 use rulegen_model::{
     Endpoint, EndpointDetails, LoadBalancing, Node, ServicePort, UnavailableReason, not_chosen,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::format::{Long, grouped};
 use super::owners::FrontendOwners;
@@ -28,7 +28,8 @@ pub(super) struct Port {
     pub(super) family: &'static str,
     /// How long a client keeps its endpoint.
     pub(super) session_affinity_seconds: Option<u32>,
-    pub(super) load_balancing: &'static str,
+    #[serde(serialize_with = "load_balancing")]
+    pub(super) load_balancing: LoadBalancing,
     pub(super) health_check_node_port: Option<u16>,
     pub(super) unavailability: Option<UnavailabilityText>,
     pub(super) traffic_paths: Vec<TrafficPath>,
@@ -75,8 +76,8 @@ pub(super) struct UnavailabilityText {
 
 impl UnavailabilityText {
     fn of(port: &ServicePort, why: &UnavailableReason) -> Self {
-        let code = words::unavailability_code(why);
-        Self { code, reason: format!("It {why}."), remedy: why.remedy(&port.name) }
+        let (reason, remedy) = (words::unavailable(why), unavailability_remedy(why, &port.name));
+        Self { code: why.code().name(), reason: format!("It {reason}."), remedy }
     }
 }
 
@@ -100,6 +101,11 @@ const UNUSED: usize = 3;
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn load_balancing<S: Serializer>(of: &LoadBalancing, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(words::load_balancing_name(*of))
 }
 
 impl Port {
@@ -127,7 +133,7 @@ impl Port {
         };
         let endpoint = |endpoint: &Endpoint| {
             let is_used = chosen.contains(&endpoint.address);
-            let unused = (!is_used).then(|| words::not_chosen(not_chosen(port, endpoint)));
+            let unused = (!is_used).then(|| not_chosen(port, endpoint));
             let details = context.details.get(&endpoint.address.ip());
             let EndpointDetails { pod, mut unused_addresses } =
                 details.cloned().unwrap_or_default();
@@ -139,9 +145,9 @@ impl Port {
                 unused_addresses,
                 more_unused_addresses,
                 local: endpoint.local,
-                state: state(endpoint),
-                unused: unused.map(|(_, text)| text),
-                unused_code: unused.map(|(code, _)| code),
+                state: words::endpoint_state(endpoint),
+                unused: unused.map(words::not_chosen),
+                unused_code: unused.map(words::not_chosen_code),
                 connections: counted(endpoint),
             }
         };
@@ -153,12 +159,7 @@ impl Port {
             port: port.port,
             family: port.family().api_name(),
             session_affinity_seconds: port.affinity_seconds,
-            load_balancing: match plan.first_choice(config.mode) {
-                LoadBalancing::Random => "random",
-                LoadBalancing::RoundRobin => "round robin",
-                LoadBalancing::Maglev => "hash of the source",
-                LoadBalancing::Maglev5Tuple => "hash of the source and its port",
-            },
+            load_balancing: plan.first_choice(config.mode),
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
             unavailability: unavailability.map(|why| UnavailabilityText::of(port, why)),
             traffic_paths,
@@ -183,13 +184,9 @@ impl Port {
 
     /// How an endpoint is chosen, for people.
     pub(super) fn choice(&self) -> String {
-        let choice = match self.load_balancing {
-            "random" => "at random".to_owned(),
-            "round robin" => "in turn".to_owned(),
-            other => format!("by {other}"),
-        };
+        let choice = words::load_balancing(self.load_balancing);
         match self.session_affinity_seconds {
-            None => choice,
+            None => choice.to_owned(),
             Some(seconds) => {
                 let timeout = Long(Duration::from_secs(seconds.into()));
                 format!(
@@ -239,13 +236,4 @@ impl Port {
 fn more(all: usize, shown: usize) -> Option<String> {
     let more = all.checked_sub(shown).filter(|more| *more > 0)?;
     Some(format!("and {} more", grouped(super::format::wide(more))))
-}
-
-fn state(of: &Endpoint) -> &'static str {
-    match (of.ready, of.terminating, of.serving) {
-        (true, _, _) => "ready",
-        (false, true, true) => "terminating, still serving",
-        (false, true, false) => "terminating",
-        (false, false, _) => "not ready",
-    }
 }

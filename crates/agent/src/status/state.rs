@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{Kind, NodeState};
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 use super::format::{Long, Took, When, counted};
 use crate::health::HealthView;
@@ -34,10 +35,55 @@ impl HealthLevel {
 #[serde(rename_all = "camelCase")]
 pub(super) struct AgentState {
     pub(super) level: HealthLevel,
+    /// The stable code.
+    pub(super) code: &'static str,
     /// In a few words.
-    pub(super) summary: String,
+    pub(super) summary: &'static str,
     /// In a sentence.
     pub(super) detail: String,
+}
+
+/// What the agent does, or what is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+enum AgentCondition {
+    SyncsFail,
+    OutOfSync,
+    WaitingForObjects,
+    NotReceivingUpdates,
+    Syncing,
+    FirstSync,
+    OtherPrograms,
+    NodeLeavingService,
+    InSync,
+}
+
+impl AgentCondition {
+    fn level(self) -> HealthLevel {
+        match self {
+            Self::SyncsFail | Self::OutOfSync | Self::NotReceivingUpdates => HealthLevel::Bad,
+            Self::WaitingForObjects
+            | Self::Syncing
+            | Self::FirstSync
+            | Self::OtherPrograms
+            | Self::NodeLeavingService => HealthLevel::Attention,
+            Self::InSync => HealthLevel::Good,
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::SyncsFail => "Syncs are failing",
+            Self::OutOfSync => "Out of sync",
+            Self::WaitingForObjects => "Waiting for objects",
+            Self::NotReceivingUpdates => "Not receiving updates",
+            Self::Syncing => "Syncing",
+            Self::FirstSync => "First sync",
+            Self::OtherPrograms => "Other programs change the rules",
+            Self::NodeLeavingService => "In sync, node leaving service",
+            Self::InSync => "In sync",
+        }
+    }
 }
 
 /// The duration above which the page mentions a running sync.
@@ -63,8 +109,9 @@ impl AgentState {
             .unwrap_or_else(|| in_sync(syncs, wall))
     }
 
-    fn new(level: HealthLevel, summary: &str, detail: String) -> Self {
-        Self { level, summary: summary.to_owned(), detail }
+    fn new(condition: AgentCondition, detail: String) -> Self {
+        let (level, summary) = (condition.level(), condition.summary());
+        Self { level, code: condition.into(), summary, detail }
     }
 }
 
@@ -75,14 +122,14 @@ fn failing(syncs: &Syncs, wall: SystemTime) -> Option<AgentState> {
     let times = usize::try_from(last.times).unwrap_or(usize::MAX);
     let (times, ago) = (counted(times, "attempt", "attempts"), since.ago());
     let detail = format!("{times}, the first at {} UTC ({ago}): {error}", since.clock());
-    Some(AgentState::new(HealthLevel::Bad, "Syncs are failing", detail))
+    Some(AgentState::new(AgentCondition::SyncsFail, detail))
 }
 
 fn behind(health: &HealthView) -> Option<AgentState> {
     let family = health.families.iter().find(|family| !family.healthy)?;
     let (name, waits) = (family.family.api_name(), Long(family.waits.unwrap_or_default()));
     let detail = format!("Changes for {name} have been pending for {waits}.");
-    Some(AgentState::new(HealthLevel::Bad, "Out of sync", detail))
+    Some(AgentState::new(AgentCondition::OutOfSync, detail))
 }
 
 fn waiting(missing: &[Kind]) -> Option<AgentState> {
@@ -91,8 +138,7 @@ fn waiting(missing: &[Kind]) -> Option<AgentState> {
         "No rules are written until all objects are listed. Not listed yet: {}.",
         names.join(", ")
     );
-    (!names.is_empty())
-        .then(|| AgentState::new(HealthLevel::Attention, "Waiting for objects", detail))
+    (!names.is_empty()).then(|| AgentState::new(AgentCondition::WaitingForObjects, detail))
 }
 
 /// The rules are in sync with the last known objects, but updates do not arrive.
@@ -106,7 +152,7 @@ fn cut_off(health: &HealthView, wall: SystemTime) -> Option<AgentState> {
         since.ago(),
         trouble.why
     );
-    Some(AgentState::new(HealthLevel::Bad, "Not receiving updates", detail))
+    Some(AgentState::new(AgentCondition::NotReceivingUpdates, detail))
 }
 
 fn running(syncs: &Syncs, now: Instant) -> Option<AgentState> {
@@ -115,13 +161,13 @@ fn running(syncs: &Syncs, now: Instant) -> Option<AgentState> {
         "A sync has been running for {}. Until it ends, the previous rules apply.",
         Took(took)
     );
-    (took > LONG).then(|| AgentState::new(HealthLevel::Attention, "Syncing", detail))
+    (took > LONG).then(|| AgentState::new(AgentCondition::Syncing, detail))
 }
 
 fn first(health: &HealthView) -> Option<AgentState> {
     let is_first = health.families.iter().any(|family| family.synced.is_none());
     let detail = "The rules are being written for the first time.".to_owned();
-    is_first.then(|| AgentState::new(HealthLevel::Attention, "First sync", detail))
+    is_first.then(|| AgentState::new(AgentCondition::FirstSync, detail))
 }
 
 fn other_programs(health: &HealthView) -> Option<AgentState> {
@@ -129,7 +175,7 @@ fn other_programs(health: &HealthView) -> Option<AgentState> {
     let mut letters = first.chars();
     let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
     let sentence: String = capital.into_iter().chain(letters).chain(['.']).collect();
-    Some(AgentState::new(HealthLevel::Attention, "Other programs change the rules", sentence))
+    Some(AgentState::new(AgentCondition::OtherPrograms, sentence))
 }
 
 fn of_node(node: NodeState) -> Option<AgentState> {
@@ -141,7 +187,7 @@ fn of_node(node: NodeState) -> Option<AgentState> {
     };
     let detail =
         format!("The rules are in sync, but /healthz fails to keep load balancers away: {why}.");
-    Some(AgentState::new(HealthLevel::Attention, "In sync, node leaving service", detail))
+    Some(AgentState::new(AgentCondition::NodeLeavingService, detail))
 }
 
 fn in_sync(syncs: &Syncs, wall: SystemTime) -> AgentState {
@@ -150,5 +196,5 @@ fn in_sync(syncs: &Syncs, wall: SystemTime) -> AgentState {
         "The kernel's rules match the cluster's objects. Last sync: {}.",
         ago.unwrap_or_else(|| "none".to_owned())
     );
-    AgentState::new(HealthLevel::Good, "In sync", detail)
+    AgentState::new(AgentCondition::InSync, detail)
 }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
-use rulegen_compiler::{External, Firewall, Masquerade, NodePortsAt, Plan, ServicePlan, Treatment};
-use rulegen_inspect::words::{refusal_code, refusal_outcome};
+use rulegen_compiler::{External, Firewall, NodePortsAt, Plan, ServicePlan, Treatment};
+use rulegen_inspect::paths::{PathClients, PathSource};
+use rulegen_inspect::words::{self, refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind};
 use serde::Serialize;
 
+use super::format::wide;
 use super::parts::EndpointRange;
 
 /// A path from clients to endpoints, or to a rejection or drop.
@@ -16,6 +18,7 @@ use super::parts::EndpointRange;
 pub(super) struct TrafficPath {
     /// The clients whose packets take this path, for people.
     pub(super) clients: &'static str,
+    pub(super) clients_code: &'static str,
     /// The first frontends.
     pub(super) frontends: Vec<FrontendShown>,
     /// The number of further frontends.
@@ -23,6 +26,7 @@ pub(super) struct TrafficPath {
     pub(super) policy: &'static str,
     /// What happens to the client's address, for people.
     pub(super) source: &'static str,
+    pub(super) source_code: &'static str,
     /// The number of endpoints to choose from. A page shows a part of them.
     pub(super) endpoint_count: usize,
     #[serde(flatten)]
@@ -65,15 +69,15 @@ pub(super) struct EndpointShare {
     pub(super) address: SocketAddr,
     /// A fraction in lowest terms, exact up to the resolution of the kernel's random numbers.
     pub(super) chance: String,
+    /// The same for people.
+    #[serde(skip)]
+    pub(super) shown: String,
     pub(super) local: bool,
 }
 
 /// The maximum numbers of frontends and source ranges shown: a Service may have thousands.
 const FRONTENDS: usize = 50;
 const SOURCES: usize = 20;
-
-const KEPT: &str = "source address preserved";
-const REPLACED: &str = "source address replaced by the node's";
 
 /// All paths to a service port, according to its family's plan.
 pub(super) fn traffic_paths(service: &ServicePlan, plan: &Plan) -> Vec<TrafficPath> {
@@ -96,43 +100,27 @@ fn internal(plan: &ServicePlan) -> TrafficPath {
         frontend,
         owner: None,
     };
-    let source = match of.masquerade {
-        Masquerade::All => REPLACED,
-        Masquerade::NotFromPods => {
-            "source address preserved for local pods, otherwise replaced by the node's"
-        }
-        Masquerade::None => KEPT,
-    };
-    let clients = "Clients on this node";
+    let (clients, source) = (PathClients::OnThisNode, PathSource::of_internal(of.masquerade));
     TrafficPath::new(plan, clients, (vec![frontend], 0), source, (of.policy, of.outcome))
 }
 
 fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPath> {
     let frontends = || frontends(service, of, &plan.node_ports_at);
     let policed = (of.policy, of.outcome);
+    let path =
+        |clients, source, policed| TrafficPath::new(service, clients, frontends(), source, policed);
     match of.policy {
-        TrafficPolicy::Cluster => {
-            vec![TrafficPath::new(service, "Any client", frontends(), REPLACED, policed)]
-        }
+        TrafficPolicy::Cluster => vec![path(PathClients::Any, PathSource::Masqueraded, policed)],
         TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
             let own = (TrafficPolicy::Cluster, Treatment::Forward(TrafficPolicy::Cluster));
-            // Without detection of pod traffic, pods are treated like external clients.
-            let (others, own_clients, source) = match plan.pod_traffic {
-                Some(_) => (
-                    "Clients outside",
-                    "This node and its pods",
-                    "source address preserved for pods; the node's traffic is masqueraded",
-                ),
-                None => ("Clients outside and pods", "This node", REPLACED),
+            let (others, own_clients) = PathClients::of_policy_local(plan.pod_traffic.as_ref());
+            let source = match own_clients {
+                PathClients::NodeAndPods => PathSource::KeptForPods,
+                _ => PathSource::Masqueraded,
             };
-            vec![
-                TrafficPath::new(service, others, frontends(), KEPT, policed),
-                TrafficPath::new(service, own_clients, frontends(), source, own),
-            ]
+            vec![path(others, PathSource::Kept, policed), path(own_clients, source, own)]
         }
-        TrafficPolicy::Local => {
-            vec![TrafficPath::new(service, "Any client", frontends(), KEPT, policed)]
-        }
+        TrafficPolicy::Local => vec![path(PathClients::Any, PathSource::Kept, policed)],
     }
 }
 
@@ -188,9 +176,9 @@ fn node_port(port: u16, at: &NodePortsAt) -> String {
 impl TrafficPath {
     fn new(
         plan: &ServicePlan,
-        clients: &'static str,
+        clients: PathClients,
         (frontends, more_frontends): (Vec<FrontendShown>, usize),
-        source: &'static str,
+        source: PathSource,
         (policy, outcome): (TrafficPolicy, Treatment),
     ) -> Self {
         let end = match outcome {
@@ -203,11 +191,13 @@ impl TrafficPath {
         };
         let endpoint_count = 0;
         let mut path = Self {
-            clients,
+            clients: clients.words(),
+            clients_code: clients.code(),
             frontends,
             more_frontends,
             policy: policy_name(policy),
-            source,
+            source: source.words(),
+            source_code: source.code(),
             endpoint_count,
             end,
             refused_code,
@@ -254,6 +244,7 @@ fn shares(plan: &ServicePlan, policy: TrafficPolicy) -> PathEnd {
     let of = |(endpoint, share): (&Endpoint, usize)| EndpointShare {
         address: endpoint.address,
         chance: fraction(share, all),
+        shown: words::share(wide(share), wide(all)),
         local: endpoint.local,
     };
     PathEnd::Endpoints(plan.endpoints_of(policy).iter().zip(shares).map(of).collect())

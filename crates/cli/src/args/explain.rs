@@ -26,7 +26,7 @@ Examples:
   rulegen explain --live --from 10.244.1.5 --to 10.96.0.10:80
 
 In JSON: packet {from, to, protocol, sender}; frontend {service, kind, address, policy}, or null; \
-remarks [{about, code, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
+remarks [{about, code, text, change}]; rules [{table, chain, rule, element, role, means}], which every packet \
 passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, cause \
 {code, text, endpoint, table, chain, rule}, conditions [{code, text, chains}], rules}], where outcome is endpoint, passes, \
 rejected, dropped or unreachable, cause is what else than the rules of Services leads there, and conditions are what \

@@ -7,7 +7,10 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{Explanation, Outcome, RemarkSubject, by_ruleset, by_table};
+use rulegen_inspect::MasqueradeReason;
+use rulegen_inspect::explain::{
+    Explanation, Outcome, Reason, RemarkSubject, SourceKept, by_ruleset, by_table,
+};
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::parse;
@@ -57,37 +60,61 @@ proptest! {
     }
 }
 
-/// Words that identify remarks. Each must occur in a run of the test. Otherwise, after a change of
-/// wording, a check for their absence would always pass.
-mod words {
-    pub(super) const MASQUERADED: &str = "the node's address";
-    pub(super) const KEPT_BY_POLICY: &str = "as its client: externalTrafficPolicy is Local";
-    pub(super) const FROM_POD: &str = "the client is a pod";
-    pub(super) const HAIRPIN: &str = "reaches itself";
-    pub(super) const OUT_OF_RANGE: &str = "is not in any of them";
-    pub(super) const RULES_MISSING: &str = "rules on this node do not match";
-    pub(super) const NOTHING_MASQUERADES: &str = "no rule on this node masquerades";
-    pub(super) const REFUSED_BY_OTHERS: &str = "not caused by a Service rule";
-
-    pub(super) const ALL: [&str; 8] = [
-        MASQUERADED,
-        KEPT_BY_POLICY,
-        FROM_POD,
-        HAIRPIN,
-        OUT_OF_RANGE,
-        RULES_MISSING,
-        NOTHING_MASQUERADES,
-        REFUSED_BY_OTHERS,
-    ];
+/// Kinds of reasons. Each must occur in a run of the test. Otherwise a check for its absence would
+/// always pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ReasonKind {
+    Masqueraded,
+    SourceKept,
+    KeptByPolicy,
+    KeptForPod,
+    KeptWithoutRule,
+    Hairpin,
+    OutOfRange,
+    RulesMissing,
+    RefusedByOthers,
 }
 
-/// The words of [`words::ALL`] that occurred in a remark.
-static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+impl ReasonKind {
+    const ALL: [Self; 9] = [
+        Self::Masqueraded,
+        Self::SourceKept,
+        Self::KeptByPolicy,
+        Self::KeptForPod,
+        Self::KeptWithoutRule,
+        Self::Hairpin,
+        Self::OutOfRange,
+        Self::RulesMissing,
+        Self::RefusedByOthers,
+    ];
+
+    fn is(self, reason: &Reason) -> bool {
+        use MasqueradeReason::Hairpin;
+        use SourceKept::{FromPod, NoRule, PolicyLocal};
+        match self {
+            Self::Masqueraded => {
+                matches!(reason, Reason::Masquerade { .. } | Reason::MasqueradedByOthers)
+            }
+            Self::SourceKept => {
+                matches!(reason, Reason::SourceKept { .. } | Reason::NotMasqueraded { .. })
+            }
+            Self::KeptByPolicy => matches!(reason, Reason::SourceKept { why: PolicyLocal, .. }),
+            Self::KeptForPod => matches!(reason, Reason::SourceKept { why: FromPod, .. }),
+            Self::KeptWithoutRule => matches!(reason, Reason::SourceKept { why: NoRule, .. }),
+            Self::Hairpin => matches!(reason, Reason::Masquerade { reason: Hairpin, .. }),
+            Self::OutOfRange => matches!(reason, Reason::SourceRange { .. }),
+            Self::RulesMissing => matches!(reason, Reason::MissingRules { .. }),
+            Self::RefusedByOthers => matches!(reason, Reason::RefusedByOthers { .. }),
+        }
+    }
+}
+
+/// The kinds of reasons that occurred.
+static SEEN: Mutex<BTreeSet<ReasonKind>> = Mutex::new(BTreeSet::new());
 
 fn record(explanation: &Explanation) {
-    let texts = || explanation.remarks.iter().map(|remark| remark.text.as_str());
-    let seen = words::ALL.into_iter().filter(|words| texts().any(|text| text.contains(words)));
-    SEEN.lock().unwrap().extend(seen);
+    let has = |kind: &ReasonKind| explanation.remarks.iter().any(|of| kind.is(&of.reason));
+    SEEN.lock().unwrap().extend(ReasonKind::ALL.into_iter().filter(has));
 }
 
 #[test]
@@ -95,8 +122,8 @@ fn explain_remarks_follow_from_rules_hairpin_masquerade_source_ranges() {
     remarks_follow_from_the_rules();
     record_remarks_on_other_rules();
     let seen = SEEN.lock().unwrap();
-    let never: Vec<&str> = words::ALL.into_iter().filter(|words| !seen.contains(words)).collect();
-    assert!(never.is_empty(), "no remark contains these words: {never:?}");
+    let never = ReasonKind::ALL.into_iter().filter(|kind| !seen.contains(kind));
+    assert_eq!(never.collect::<Vec<_>>(), [], "these reasons never occurred");
 }
 
 /// Remarks on packets that other rules refuse, or that reach a chain without rules.
@@ -140,7 +167,7 @@ fn check(
 ) -> Result<(), TestCaseError> {
     record(explanation);
     let has_remark =
-        |words: &str| explanation.remarks.iter().any(|remark| remark.text.contains(words));
+        |kind: ReasonKind| explanation.remarks.iter().any(|remark| kind.is(&remark.reason));
     let is_about =
         |about: &[RemarkSubject]| explanation.remarks.iter().any(|r| about.contains(&r.about));
     let ends =
@@ -159,18 +186,17 @@ fn check(
         explanation
     );
     prop_assert_eq!(passes, is_about(&[RemarkSubject::NoService]), "{:#?}", explanation);
-    prop_assert_eq!(masqueraded, has_remark(words::MASQUERADED), "{:#?}", explanation);
-    let sees = format!("the endpoint sees {} as its client", client.source);
-    prop_assert_eq!(kept, has_remark(&sees), "{:#?}", explanation);
+    prop_assert_eq!(masqueraded, has_remark(ReasonKind::Masqueraded), "{:#?}", explanation);
+    prop_assert_eq!(kept, has_remark(ReasonKind::SourceKept), "{:#?}", explanation);
 
     let policy = explanation.frontend.as_ref().and_then(|frontend| frontend.policy);
-    if has_remark(words::KEPT_BY_POLICY) {
+    if has_remark(ReasonKind::KeptByPolicy) {
         prop_assert_eq!(policy, Some(TrafficPolicy::Local), "{:#?}", explanation);
     }
-    if has_remark(words::FROM_POD) {
+    if has_remark(ReasonKind::KeptForPod) {
         prop_assert!(is_pod(plan, client), "{explanation:#?}");
     }
-    if has_remark(words::HAIRPIN) {
+    if has_remark(ReasonKind::Hairpin) {
         let itself = explanation.ends.iter().any(|end| match end.outcome {
             Outcome::Endpoint { endpoint, masqueraded } => {
                 masqueraded && endpoint.ip() == client.source
@@ -179,13 +205,13 @@ fn check(
         });
         prop_assert!(itself, "{explanation:#?}");
     }
-    if has_remark(words::OUT_OF_RANGE) {
+    if has_remark(ReasonKind::OutOfRange) {
         prop_assert!(!is_in_range(plan, explanation, client.source), "{explanation:#?}");
     }
-    prop_assert!(!has_remark(words::REFUSED_BY_OTHERS), "{explanation:#?}");
+    prop_assert!(!has_remark(ReasonKind::RefusedByOthers), "{explanation:#?}");
     if is_planned {
-        prop_assert!(!has_remark(words::RULES_MISSING), "{explanation:#?}");
-        prop_assert!(!has_remark(words::NOTHING_MASQUERADES), "{explanation:#?}");
+        prop_assert!(!has_remark(ReasonKind::RulesMissing), "{explanation:#?}");
+        prop_assert!(!has_remark(ReasonKind::KeptWithoutRule), "{explanation:#?}");
     }
     Ok(())
 }

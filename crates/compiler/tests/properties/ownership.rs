@@ -253,7 +253,8 @@ fn contested_address_goes_to_first_claimant() {
         }
         // The cluster IP belongs to its Service at every port.
         let explanation = explained(&plan, mode, "10.96.0.5:9".parse().unwrap(), Protocol::Tcp);
-        let text = &explanation.remarks.first().unwrap().text;
-        assert!(text.contains("default/zz-owner") && text.contains("no port 9/tcp"), "{text}");
+        let remark = explanation.remarks.first().unwrap();
+        assert_eq!(remark.code(), "no-such-port", "{remark}");
+        assert!(remark.to_string().contains("default/zz-owner"), "{remark}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
 use crate::error::FactResult;
+use rulegen_inspect::words;
 use rulegen_lint::{LintFinding, unavailable};
 use rulegen_model::{ProblemCode, Unavailability, UnavailableReason, unavailable_ports};
 use rulegen_net::{IpFamily, ServicePortName};
@@ -97,7 +98,7 @@ impl Display for SameReason<'_> {
             by_families.entry(families).or_default().push(port);
         }
         let groups: Vec<String> = by_families.iter().map(|(of, ports)| group(of, ports)).collect();
-        write!(f, "{} {}", groups.join(" and "), self.why)
+        write!(f, "{} {}", groups.join(" and "), words::unavailable(self.why))
     }
 }
 

@@ -1,27 +1,41 @@
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
-use crate::words::Code;
+use super::reason::Reason;
 
 /// Why a packet ends otherwise than the rules of Services say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Its code in JSON, which is stable.
-    pub code: Code,
-    /// The cause as a sentence, which may change.
-    pub text: String,
+    /// The reason.
+    pub reason: Reason,
     /// The endpoint to which the packet would go.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
-    /// The table with its family, if a rule or policy is the cause.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<String>,
-    /// The chain.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chain: Option<String>,
-    /// The rule, or the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+}
+
+impl Cause {
+    /// Its code in JSON, which is stable.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+}
+
+/// With the table, chain and rule, if a rule or policy is the cause.
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut cause = serializer.serialize_struct("Cause", 6)?;
+        cause.serialize_field("code", self.code())?;
+        cause.serialize_field("text", &self.reason.to_string())?;
+        match &self.endpoint {
+            Some(endpoint) => cause.serialize_field("endpoint", endpoint)?,
+            None => cause.skip_field("endpoint")?,
+        }
+        if let Some(by) = self.reason.table_rule() {
+            cause.serialize_field("table", &by.table)?;
+            cause.serialize_field("chain", &*by.hit.chain)?;
+            cause.serialize_field("rule", &by.hit.rule)?;
+        }
+        cause.end()
+    }
 }

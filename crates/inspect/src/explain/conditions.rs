@@ -5,27 +5,43 @@ use std::collections::BTreeMap;
 use rulegen_ruleset::firewall::{
     Effect, FirewallBaseChain, FirewallChainKind, Hit, Judgement, RefusalKind,
 };
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
-use crate::words::{self, Code, TableEffect};
+use super::reason::{Reason, TableEffect};
 
-/// A condition under which an end of a packet does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A condition under which an end of a packet does not hold. Its text stands after "unless".
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndCondition {
-    /// Its code in JSON, which is stable.
-    pub code: Code,
-    /// The condition, as it stands after "unless".
-    pub text: String,
-    /// The chains that it is about.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub chains: Vec<String>,
+    /// What would change the end.
+    pub reason: Reason,
 }
 
 impl EndCondition {
-    /// A condition that is not about chains.
-    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), chains: Vec::new() }
+    /// Its code in JSON, which is stable.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
+    /// The chains that it is about.
+    pub fn chains(&self) -> &[String] {
+        match &self.reason {
+            Reason::OtherTable { chains, .. } => chains,
+            _ => &[],
+        }
+    }
+}
+
+impl Serialize for EndCondition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut condition = serializer.serialize_struct("EndCondition", 3)?;
+        condition.serialize_field("code", self.code())?;
+        condition.serialize_field("text", &self.reason.to_string())?;
+        match self.chains() {
+            [] => condition.skip_field("chains")?,
+            chains => condition.serialize_field("chains", chains)?,
+        }
+        condition.end()
     }
 }
 
@@ -45,7 +61,8 @@ struct OfTable {
 
 impl Conditions {
     /// Adds a condition, once.
-    pub(super) fn add(&mut self, condition: EndCondition) {
+    pub(super) fn add(&mut self, reason: Reason) {
+        let condition = EndCondition { reason };
         if !self.others.contains(&condition) {
             self.others.push(condition);
         }
@@ -86,11 +103,8 @@ impl Conditions {
     pub(super) fn all(self) -> Vec<EndCondition> {
         let of_tables = self.tables.into_iter().map(|(table, mut of)| {
             of.effects.sort_unstable();
-            EndCondition {
-                code: Code::OtherTable,
-                text: words::other_table(&table, &of.effects, &of.chains),
-                chains: of.chains,
-            }
+            let OfTable { effects, chains } = of;
+            EndCondition { reason: Reason::OtherTable { table, effects, chains } }
         });
         of_tables.chain(self.others).collect()
     }

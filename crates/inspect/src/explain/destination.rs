@@ -1,14 +1,11 @@
 //! The destination of a packet, as written by the user.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
-use super::no_address::{NoPort, ServiceState};
-use super::remark::{Remark, RemarkSubject};
-use crate::words::{Code, unresolved};
+use super::no_address::{NamedPort, NoPort, ServiceState, UnresolvedReason, UnresolvedService};
 
 /// The destination of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,24 +41,6 @@ impl Destination {
             Self::Ping(_) => Some(NoPort::Icmp),
         }
     }
-}
-
-/// A name does not identify exactly one port of a Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnresolvedService {
-    service: ServiceRef,
-    family: IpFamily,
-    reason: UnresolvedReason,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum UnresolvedReason {
-    /// No cluster IP of the family.
-    NoClusterIp(ServiceState),
-    /// No port matches. The ports of the Service, such as `http 80/tcp`.
-    NoSuchPort(Vec<String>),
-    /// Several ports match. The ports of the Service.
-    SeveralPorts(Vec<String>),
 }
 
 impl Destination {
@@ -167,7 +146,7 @@ pub fn resolve<'a>(
     let all: BTreeMap<&ServicePortName, SocketAddr> = of_service.collect();
     let meant: Vec<(&&ServicePortName, &SocketAddr)> =
         all.iter().filter(|(name, at)| service.means(name, &[at.port()])).collect();
-    let ports = || all.iter().map(|(name, at)| described(name, *at)).collect();
+    let ports = || all.iter().map(|(name, at)| named_port(name, *at)).collect();
     let reason = match meant.as_slice() {
         [(name, at)] => return Ok((**at, name.protocol)),
         _ if all.is_empty() => UnresolvedReason::NoClusterIp(state()),
@@ -198,68 +177,9 @@ pub fn resolve_ip<'a>(
     })
 }
 
-fn described(name: &ServicePortName, at: SocketAddr) -> String {
-    let space = if name.port.is_empty() { "" } else { " " };
-    format!("{}{space}{}/{}", name.port, at.port(), name.protocol.name())
+fn named_port(name: &ServicePortName, at: SocketAddr) -> NamedPort {
+    NamedPort { name: name.port.clone(), port: at.port(), protocol: name.protocol }
 }
-
-impl UnresolvedService {
-    /// True if no Service has the name, as far as is known.
-    pub fn is_unknown(&self) -> bool {
-        let is = UnresolvedReason::NoClusterIp(ServiceState::Unknown);
-        self.reason == is || self.reason == UnresolvedReason::NoClusterIp(ServiceState::NoObjects)
-    }
-
-    /// True if the Service exists, and is simply not one that rules are for.
-    pub fn is_answer(&self) -> bool {
-        matches!(
-            self.reason,
-            UnresolvedReason::NoClusterIp(ServiceState::Unproxied(_) | ServiceState::OtherFamily)
-        )
-    }
-
-    /// The Service, as [`Destination::parse`] reads it.
-    pub fn service(&self) -> String {
-        self.service.to_string()
-    }
-
-    /// The reason, as a remark of an explanation.
-    pub fn remark(&self) -> Remark {
-        Remark::new(RemarkSubject::NoService, self.words().0, self.to_string())
-    }
-
-    fn words(&self) -> (Code, String) {
-        let family = self.family.api_name();
-        let which = |which: &str, ports: &[String]| {
-            format!("{which} at its {family} cluster IP; it has {}", ports.join(", "))
-        };
-        match &self.reason {
-            UnresolvedReason::NoClusterIp(state) => unresolved(*state, self.family),
-            UnresolvedReason::NoSuchPort(ports) => {
-                (Code::NoSuchPort, which("has no such port", ports))
-            }
-            UnresolvedReason::SeveralPorts(ports) => {
-                let ServiceRef { namespace, name, .. } = &self.service;
-                let several = which("has several ports", ports);
-                let first = ports.first().and_then(|port| port.rsplit(' ').next());
-                let first = first.unwrap_or_default();
-                (
-                    Code::SeveralPorts,
-                    format!("{several}: name one, as in {namespace}/{name}:{first}"),
-                )
-            }
-        }
-    }
-}
-
-impl Display for UnresolvedService {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ServiceRef { namespace, name, .. } = &self.service;
-        write!(f, "Service {namespace}/{name} {}", self.words().1)
-    }
-}
-
-impl std::error::Error for UnresolvedService {}
 
 #[cfg(test)]
 mod tests {

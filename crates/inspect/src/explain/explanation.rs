@@ -8,7 +8,8 @@ use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
 use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{Budget, FirewallBaseChain};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use super::cause::Cause;
 use super::conditions::EndCondition;
@@ -17,8 +18,9 @@ use super::network::HostNetwork;
 use super::no_address::NoPort;
 use super::outcome::Outcome;
 use super::packet::ShownPacket;
-use super::remark::{Remark, RemarkSubject};
-use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
+use super::reason::{Reason, RemarkSubject};
+use super::remark::Remark;
+use crate::rule_role::RuleRole;
 
 /// What happens to the first packet of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,7 +48,7 @@ pub struct Explanation {
 impl Explanation {
     /// Adds a rule or chain that was not followed.
     pub fn not_followed(&mut self, chain: String, rule: String) {
-        self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
+        self.unknown.push(PassedRule { table: None, chain, rule, element: None, role: None });
     }
 
     /// Explains a rejected packet by what its service port lacks, which rules do not show. Rules
@@ -60,25 +62,30 @@ impl Explanation {
             self.remarks.iter_mut().find(|remark| remark.about == RemarkSubject::NoEndpoints);
         let [End { outcome, .. }] = self.ends.as_slice() else { return };
         let Some((remark, why)) = lacking.zip(why(port)) else { return };
-        match (outcome, &why) {
-            (Outcome::Rejected, _) => remark.text = format!("{port} {why}: {CLIENT_IS_REJECTED}"),
-            (Outcome::Dropped, UnavailableReason::NoneLocal { elsewhere, without_node, .. })
-                if *without_node > 0 =>
-            {
-                if *elsewhere == 0 {
-                    remark.code = Code::EndpointsWithoutNode;
-                }
-                remark.text = format!("{port} {why}: {CLIENT_IS_DROPPED}");
+        let without_node = match why {
+            UnavailableReason::NoneLocal { elsewhere: 0, without_node: 1.., .. } => Some(true),
+            UnavailableReason::NoneLocal { without_node: 1.., .. } => Some(false),
+            _ => None,
+        };
+        let port = port.clone();
+        match (outcome, &mut remark.reason, without_node) {
+            (Outcome::Rejected, reason, _) => {
+                *reason = Reason::NoEndpoints { service: port, why: Some(why) };
             }
-            _ => return,
+            (Outcome::Dropped, reason, Some(true)) => {
+                *reason = Reason::EndpointsWithoutNode { service: port, why };
+            }
+            (Outcome::Dropped, Reason::NoLocalEndpoints { why: told, .. }, Some(false)) => {
+                *told = Some(why);
+            }
+            _ => {}
         }
-        remark.change = Some(why.remedy(port));
     }
 
     /// Sets the condition of all ends if nothing is known about the host.
     pub(super) fn on_unknown_host(&mut self) {
         for end in &mut self.ends {
-            end.conditions = vec![EndCondition::new(Code::UnknownHost, words::UNKNOWN_HOST)];
+            end.conditions = vec![EndCondition { reason: Reason::UnknownHost }];
         }
     }
 
@@ -96,12 +103,12 @@ impl Explanation {
         };
         let (of_pods, others): (Vec<&String>, Vec<&String>) =
             interfaces.iter().partition(|name| of_pods.as_ref() == Some(name));
-        let of_pods = of_pods.into_iter().map(|name| words::interface_of_pods(name));
+        let of_pods = of_pods.into_iter().map(|name| Reason::InterfaceOfPods(name.clone()));
         let others: Vec<String> = others.into_iter().cloned().collect();
-        let others = (!others.is_empty()).then(|| words::interface_of_rules(&others));
-        for text in of_pods.chain(others) {
+        let others = (!others.is_empty()).then_some(Reason::InterfaceOfRules(others));
+        for reason in of_pods.chain(others) {
             for end in &mut self.ends {
-                end.conditions.push(EndCondition::new(Code::UnknownInterface, &*text));
+                end.conditions.push(EndCondition { reason: reason.clone() });
             }
         }
     }
@@ -128,7 +135,7 @@ impl Explanation {
             conditions.extend(unknown.iter().cloned());
             // Which interface it is decides in the followed rules too.
             let earlier = end.conditions.drain(..);
-            conditions.extend(earlier.filter(|of| of.code == Code::UnknownInterface));
+            conditions.extend(earlier.filter(|of| of.reason.is_about_input()));
             (end.outcome, end.conditions) = (outcome, conditions);
             end.cause = cause.or(end.cause.take());
             end.interface = interface;
@@ -137,7 +144,7 @@ impl Explanation {
 
     /// Makes this the explanation of a packet that is not tracked, and so is not translated.
     fn bypasses_services(&mut self, cause: Cause) {
-        self.remarks = vec![Remark::new(RemarkSubject::NoService, cause.code, cause.text.clone())];
+        self.remarks = vec![Remark::new(RemarkSubject::NoService, cause.reason.clone())];
         self.rules.clear();
         self.behind.clear();
         self.unknown.clear();
@@ -157,22 +164,20 @@ impl Explanation {
     pub fn without_port(&mut self, no_port: NoPort) {
         self.packet.no_port = Some(no_port);
         self.frontend = None;
-        let (code, text) = words::without_port(no_port);
-        let is_of_port =
-            |remark: &Remark| matches!(remark.code, Code::NoSuchPort | Code::NoService);
-        let ports = self.remarks.iter().filter(|remark| is_of_port(remark));
-        let ports = ports.filter_map(|remark| remark.change.clone()).next();
+        let ports = self.remarks.iter().find_map(|remark| match &remark.reason {
+            Reason::ClosedPort { ports, .. } | Reason::NoSuchPort { ports, .. } => Some(ports),
+            _ => None,
+        });
+        let ports = ports.cloned();
         let is_refused = self.remarks.iter().any(|remark| remark.about == RemarkSubject::Refusal);
         let about = if is_refused { RemarkSubject::Refusal } else { RemarkSubject::NoService };
-        self.remarks.retain(|remark| !is_of_port(remark));
-        let text = match is_refused && self.remarks.is_empty() {
-            true => format!(
-                "{text}. The rules reject packets to a cluster IP that are for none of its ports"
-            ),
-            false => text.to_owned(),
-        };
-        let remark = Remark { change: ports, ..Remark::new(about, code, text) };
-        self.remarks.insert(0, remark);
+        self.remarks.retain(|remark| {
+            use Reason::{ClosedPort, NoService, NoSuchPort};
+            !matches!(remark.reason, ClosedPort { .. } | NoSuchPort { .. } | NoService { .. })
+        });
+        let is_rejected = is_refused && self.remarks.is_empty();
+        let reason = Reason::WithoutPort { no_port, is_rejected, ports };
+        self.remarks.insert(0, Remark::new(about, reason));
     }
 
     /// Adds what is to be said about addresses of endpoints that are not used.
@@ -180,17 +185,18 @@ impl Explanation {
         let to = self.packet.to.ip();
         if let Some(ReachedFrontend { service, .. }) = &self.frontend {
             let of_service = unused.iter().filter(|one| one.service.is_service_of(service));
-            let addresses: Vec<String> = of_service.map(|one| one.address.to_string()).collect();
+            let addresses: Vec<IpAddr> = of_service.map(|one| one.address).collect();
             if !addresses.is_empty() {
-                let text = words::unused_addresses(service, &addresses);
-                self.remarks.push(Remark::new(RemarkSubject::Policy, Code::UnusedAddresses, text));
+                let reason = Reason::UnusedAddresses { service: service.clone(), addresses };
+                self.remarks.push(Remark::new(RemarkSubject::Policy, reason));
                 // Remarks about the same stand together.
                 self.remarks.sort_by_key(|remark| remark.about != RemarkSubject::Policy);
             }
         } else if let Some(one) = unused.iter().find(|one| one.address == to) {
-            let text = words::unused_address(&one.service, one.address, one.first);
+            let (service, first) = (one.service.clone(), one.first.to_owned());
+            let reason = Reason::UnusedAddress { service, address: one.address, first };
             self.remarks.retain(|remark| remark.about != RemarkSubject::NoService);
-            self.remarks.push(Remark::new(RemarkSubject::NoService, Code::UnusedAddress, text));
+            self.remarks.push(Remark::new(RemarkSubject::NoService, reason));
         }
     }
 }
@@ -221,22 +227,40 @@ pub struct ReachedFrontend {
 }
 
 /// A rule that affected the packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedRule {
     /// The table: one of iptables, or kube-proxy's own nftables table. Absent for rulegen's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<&'static str>,
     /// The chain.
     pub chain: String,
     /// The rule, as `iptables-save` or `nft` writes it.
     pub rule: String,
     /// The element that it found, with its data, and its set if that has a name; nftables mode only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
-    /// Its meaning, if that is not obvious.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub means: Option<&'static str>,
+    /// Its role in terms of Services, if it has one.
+    pub role: Option<RuleRole>,
+}
+
+/// With the code of its role, and the meaning of the role in words.
+impl Serialize for PassedRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rule = serializer.serialize_struct("PassedRule", 6)?;
+        match &self.table {
+            Some(table) => rule.serialize_field("table", table)?,
+            None => rule.skip_field("table")?,
+        }
+        rule.serialize_field("chain", &self.chain)?;
+        rule.serialize_field("rule", &self.rule)?;
+        match &self.element {
+            Some(element) => rule.serialize_field("element", element)?,
+            None => rule.skip_field("element")?,
+        }
+        if let Some(role) = &self.role {
+            rule.serialize_field("role", role.code())?;
+            rule.serialize_field("means", role.words())?;
+        }
+        rule.end()
+    }
 }
 
 /// A possible end of a packet.
@@ -266,10 +290,9 @@ pub struct End {
 }
 
 impl End {
-    /// The outcome in words; `None` if the packet reaches an endpoint.
-    pub fn outcome_words(&self) -> Option<&'static str> {
-        let is_stopped = self.cause.is_some() || self.refused_at.iter().any(|at| at.by_others);
-        if is_stopped { words::stopped_outcome(self.outcome) } else { words::outcome(self.outcome) }
+    /// Whether something else than the rules of Services decides it.
+    pub fn is_by_others(&self) -> bool {
+        self.cause.is_some() || self.refused_at.iter().any(|at| at.by_others)
     }
 }
 
@@ -293,5 +316,5 @@ fn unknown_rule(rule: &PassedRule) -> EndCondition {
         Some(table) => format!("{table} {}", rule.chain),
         None => rule.chain.clone(),
     };
-    EndCondition::new(Code::OtherRule, words::other_rule(&place, &rule.rule))
+    EndCondition { reason: Reason::OtherRule { place, rule: rule.rule.clone() } }
 }

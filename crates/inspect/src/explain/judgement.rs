@@ -21,7 +21,7 @@ use super::network::{
 };
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
-use crate::words::{self, Code, TableEffect};
+use super::reason::{Obstructed, Reason, TableEffect, TableRule};
 
 /// Priorities of netfilter (NF_IP_PRI_*): connection tracking and NAT.
 const CONNTRACK: i32 = -200;
@@ -30,9 +30,6 @@ const SRCNAT: i32 = 100;
 /// IP numbers of ICMP and ICMPv6.
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-/// The packet, and an error about it, in a condition.
-const PACKET: &str = "it";
-const ERROR: &str = "the error";
 
 /// Judges the ends of one packet.
 pub(super) struct Judge<'a> {
@@ -74,8 +71,8 @@ impl Judge<'_> {
             let judgement = way.judged(base, &way.entering(base.priority));
             let Some(hit) = judgement.untracks.first() else { continue };
             if judgement.surely_untracks && base.priority < CONNTRACK && possible.is_empty() {
-                let text = words::not_tracked(&base.table, &hit.to_string());
-                return Tracking::Untracked(cause(Code::NotTracked, text, Some((base, hit)), None));
+                let reason = Reason::NotTracked(table_rule(base, hit));
+                return Tracking::Untracked(Cause { reason, endpoint: None });
             }
             possible.push((base.clone(), judgement));
         }
@@ -154,7 +151,7 @@ impl Judged {
         let is_same = (self.outcome, &self.cause) == (other.outcome, &other.cause);
         let mut conditions = self.conditions;
         let causes = [&self.cause, &other.cause].into_iter().flatten().filter(|_| !is_same);
-        let stops = causes.map(|cause| EndCondition::new(cause.code, &*cause.text));
+        let stops = causes.map(|cause| EndCondition { reason: cause.reason.clone() });
         for condition in other.conditions.into_iter().chain(stops) {
             if !conditions.contains(&condition) {
                 conditions.push(condition);
@@ -234,9 +231,9 @@ impl<'a> Way<'a> {
     /// Follows the packet through the hooks, up to where the followed rules refuse it.
     fn follow(&mut self) -> Result<(), Left> {
         if self.is_tracked && self.outcome != Outcome::Dropped {
-            self.meet(&Place::ConnectionTracking, PACKET);
+            self.meet(&Place::ConnectionTracking, Obstructed::Packet);
         }
-        self.meet(&Place::Host, PACKET);
+        self.meet(&Place::Host, Obstructed::Packet);
         match self.judge.packet.sender.clone() {
             Sender::Interface(interface) => self.follow_received(Some(&interface)),
             Sender::UnknownInterface => self.follow_received(None),
@@ -308,7 +305,7 @@ impl<'a> Way<'a> {
             }
             RouteFact::Failed(_) | RouteFact::Unknown => return Ok(()),
         }
-        self.meet(&Place::In("lo"), PACKET);
+        self.meet(&Place::In("lo"), Obstructed::Packet);
         let looped = |way: &Self, _| {
             let packet = way.translated(Some("lo"), Some(""));
             if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
@@ -324,8 +321,7 @@ impl<'a> Way<'a> {
 
     /// The packet comes in through an interface that is not known.
     fn enter_somewhere(&mut self) {
-        let text = words::UNKNOWN_INTERFACE;
-        self.conditions.add(EndCondition::new(Code::UnknownInterface, text));
+        self.conditions.add(Reason::UnknownInterface);
     }
 
     /// The packet leaves through an interface.
@@ -337,7 +333,7 @@ impl<'a> Way<'a> {
 
     fn take_route(&mut self) {
         let obstacles = std::mem::take(&mut self.on_route);
-        self.add_obstacles(&obstacles, PACKET);
+        self.add_obstacles(&obstacles, Obstructed::Packet);
     }
 
     /// An interface that is off stops the packet. Anything else that it meets is a condition.
@@ -347,10 +343,11 @@ impl<'a> Way<'a> {
             matches!(of, PathObstacle::NoCarrier(_) | PathObstacle::InterfaceDown(_))
         };
         if let Some(off) = obstacles.iter().find(is_off) {
-            let (code, text) = words::obstacle(off, PACKET);
-            return Err(Left::Stopped(self.stop(Outcome::Dropped, code, text, None)));
+            let (obstacle, packet) = (off.clone(), Obstructed::Packet);
+            let reason = Reason::Obstacle { obstacle, packet };
+            return Err(Left::Stopped(self.stop(Outcome::Dropped, reason)));
         }
-        self.add_obstacles(&obstacles, PACKET);
+        self.add_obstacles(&obstacles, Obstructed::Packet);
         Ok(())
     }
 
@@ -372,40 +369,36 @@ impl<'a> Way<'a> {
             return;
         }
         let query = RouteQuery { from: self.to.ip(), to: client, to_port: None, input, mark: None };
-        let (code, text) = match self.judge.network.route(&query) {
-            RouteFact::Out(back) if back == interface => return,
-            RouteFact::Out(back) => {
-                (Code::AsymmetricRoute, words::asymmetric_route(client, interface, &[back]))
-            }
-            RouteFact::OneOf(back) => {
-                (Code::AsymmetricRoute, words::asymmetric_route(client, interface, &back))
-            }
-            RouteFact::Failed(_) | RouteFact::Local => {
-                (Code::AsymmetricRoute, words::no_reply(client))
-            }
-            RouteFact::Unknown => (Code::HostNetwork, words::HOST_NETWORK.to_owned()),
+        let asymmetric = |back| {
+            let interface = interface.to_owned();
+            Reason::AsymmetricRoute { client, interface, back }
         };
-        self.conditions.add(EndCondition::new(code, text));
+        self.conditions.add(match self.judge.network.route(&query) {
+            RouteFact::Out(back) if back == interface => return,
+            RouteFact::Out(back) => asymmetric(vec![back]),
+            RouteFact::OneOf(back) => asymmetric(back),
+            RouteFact::Failed(_) | RouteFact::Local => Reason::NoReply { client },
+            RouteFact::Unknown => Reason::HostNetwork,
+        });
     }
 
     /// The packet leaves through one of several interfaces.
     fn leave_by_one(&mut self, interfaces: &[String]) {
         for interface in interfaces {
-            self.meet(&Place::Out(interface), PACKET);
+            self.meet(&Place::Out(interface), Obstructed::Packet);
         }
         self.take_route();
     }
 
     /// Makes what the packet, or the error about it, meets at a place a condition.
-    fn meet(&mut self, place: &Place<'_>, packet: &str) {
+    fn meet(&mut self, place: &Place<'_>, packet: Obstructed) {
         let obstacles = self.judge.network.obstacles(place);
         self.add_obstacles(&obstacles, packet);
     }
 
-    fn add_obstacles(&mut self, obstacles: &[PathObstacle], packet: &str) {
+    fn add_obstacles(&mut self, obstacles: &[PathObstacle], packet: Obstructed) {
         for obstacle in obstacles {
-            let (code, text) = words::obstacle(obstacle, packet);
-            self.conditions.add(EndCondition::new(code, text));
+            self.conditions.add(Reason::Obstacle { obstacle: obstacle.clone(), packet });
         }
     }
 
@@ -420,22 +413,19 @@ impl<'a> Way<'a> {
         let query = RouteQuery { from: any, to: client, to_port: None, input, mark: Some(0) };
         match self.judge.network.route(&query) {
             RouteFact::Out(out) => {
-                self.meet(&Place::Route(&query), ERROR);
-                self.meet(&Place::Out(&out), ERROR);
+                self.meet(&Place::Route(&query), Obstructed::Error);
+                self.meet(&Place::Out(&out), Obstructed::Error);
             }
             RouteFact::OneOf(interfaces) => {
-                self.meet(&Place::Route(&query), ERROR);
+                self.meet(&Place::Route(&query), Obstructed::Error);
                 for interface in interfaces {
-                    self.meet(&Place::Out(&interface), ERROR);
+                    self.meet(&Place::Out(&interface), Obstructed::Error);
                 }
             }
             RouteFact::Failed(_) | RouteFact::Local => {
-                let text = words::no_way_back(client);
-                self.conditions.add(EndCondition::new(Code::NoRoute, text));
+                self.conditions.add(Reason::NoWayBack { client });
             }
-            RouteFact::Unknown => {
-                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
-            }
+            RouteFact::Unknown => self.conditions.add(Reason::HostNetwork),
         }
     }
 
@@ -444,7 +434,7 @@ impl<'a> Way<'a> {
     fn error_message(&mut self, connection: Connection, refused_by_others: bool) {
         use NetfilterHook::{Input, Output, Postrouting, Prerouting};
         let is_to_this_host = self.judge.packet.sender == Sender::ThisNode;
-        self.meet(&Place::Error(self.family()), ERROR);
+        self.meet(&Place::Error(self.family()), Obstructed::Error);
         if !is_to_this_host {
             self.return_error();
         }
@@ -563,22 +553,16 @@ impl<'a> Way<'a> {
     }
 
     fn refused_by(&self, base: &FirewallBaseChain, hit: &Hit, outcome: Outcome) -> Stop {
-        let text = words::refused_by_table(&base.table, &hit.to_string(), outcome);
-        let stop = self.stop(outcome, Code::RefusedByOthers, text, Some((base, hit)));
+        let reason = Reason::RefusedByTable { by: table_rule(base, hit), outcome };
+        let stop = self.stop(outcome, reason);
         let is_seen = base.priority > CONNTRACK;
         let connection = if is_seen { Connection::Related } else { Connection::Unknown };
         Stop { connection, ..stop }
     }
 
-    fn stop(
-        &self,
-        outcome: Outcome,
-        code: Code,
-        text: String,
-        by: Option<(&FirewallBaseChain, &Hit)>,
-    ) -> Stop {
+    fn stop(&self, outcome: Outcome, reason: Reason) -> Stop {
         let endpoint = self.is_translated.then_some(self.to);
-        let cause = Box::new(cause(code, text, by, endpoint));
+        let cause = Box::new(Cause { reason, endpoint });
         Stop { outcome, cause, connection: Connection::Unknown }
     }
 
@@ -604,8 +588,9 @@ impl<'a> Way<'a> {
                     RouteFailure::Martian if input == RouteInput::Host => Outcome::Unreachable,
                     _ => Outcome::Dropped,
                 };
-                let (code, text) = words::not_routed(failure, to.ip(), input);
-                let mut stop = self.stop(outcome, code, text, None);
+                let (failure, input) = (failure.clone(), Sender::from(input));
+                let reason = Reason::NotRouted { failure, to: to.ip(), input };
+                let mut stop = self.stop(outcome, reason);
                 // A packet of this host is routed before an endpoint is chosen.
                 stop.cause.endpoint = stop.cause.endpoint.filter(|endpoint| *endpoint == to);
                 Err(Left::Stopped(stop))
@@ -613,7 +598,7 @@ impl<'a> Way<'a> {
             RouteFact::Unknown => {
                 // The condition about an unknown interface says it.
                 if input != RouteInput::UnknownInterface {
-                    self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
+                    self.conditions.add(Reason::HostNetwork);
                 }
                 Ok(fact)
             }
@@ -633,16 +618,16 @@ impl<'a> Way<'a> {
         match self.judge.network.hairpin(bridge, self.judge.packet.from, self.to.ip()) {
             HairpinFact::Works => Ok(()),
             HairpinFact::Dropped { port } => {
-                let text = words::hairpin_off(bridge, &port);
-                Err(Left::Stopped(self.stop(Outcome::Dropped, Code::HairpinOff, text, None)))
+                let reason = Reason::HairpinOff { bridge: bridge.to_owned(), port: Some(port) };
+                Err(Left::Stopped(self.stop(Outcome::Dropped, reason)))
             }
             HairpinFact::Isolated { from, to } => {
-                let text = words::ports_isolated(bridge, &from, &to);
-                Err(Left::Stopped(self.stop(Outcome::Dropped, Code::PortsIsolated, text, None)))
+                let reason = Reason::PortsIsolated { bridge: bridge.to_owned(), from, to };
+                Err(Left::Stopped(self.stop(Outcome::Dropped, reason)))
             }
             HairpinFact::Unknown => {
-                let text = words::hairpin_unknown(bridge);
-                self.conditions.add(EndCondition::new(Code::HairpinOff, text));
+                let bridge = bridge.to_owned();
+                self.conditions.add(Reason::HairpinOff { bridge, port: None });
                 Ok(())
             }
         }
@@ -782,18 +767,6 @@ fn out_interface(route: &RouteFact) -> Option<String> {
     }
 }
 
-fn cause(
-    code: Code,
-    text: String,
-    by: Option<(&FirewallBaseChain, &Hit)>,
-    endpoint: Option<SocketAddr>,
-) -> Cause {
-    Cause {
-        code,
-        text,
-        endpoint,
-        table: by.map(|(base, _)| base.table.clone()),
-        chain: by.map(|(_, hit)| hit.chain.to_string()),
-        rule: by.map(|(_, hit)| hit.rule.clone()),
-    }
+fn table_rule(base: &FirewallBaseChain, hit: &Hit) -> TableRule {
+    TableRule { table: base.table.clone(), hit: hit.clone() }
 }

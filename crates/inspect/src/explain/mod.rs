@@ -8,21 +8,23 @@
 //!                                       Plan, if known ─┘
 //! ```
 //!
-//! `rule_role` has the meaning of each rule; the sentences are made here.
+//! `rule_role` has the meaning of each rule. The reasons are typed; `words` has their English.
 
-mod cause;
+pub(crate) mod cause;
 mod cluster;
-mod conditions;
+pub(crate) mod conditions;
 mod destination;
-mod explanation;
+pub(crate) mod explanation;
+mod groups;
 mod judgement;
 pub(crate) mod network;
 pub(crate) mod no_address;
 mod origin;
 pub(crate) mod outcome;
-mod packet;
+pub(crate) mod packet;
 mod path;
-mod remark;
+pub(crate) mod reason;
+pub(crate) mod remark;
 mod remarks;
 #[cfg(test)]
 mod tests;
@@ -36,19 +38,26 @@ use rulegen_ruleset::nftables::{self, Table};
 pub use cause::Cause;
 pub use cluster::service_state;
 pub use conditions::EndCondition;
-pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
+pub use destination::{Destination, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
+pub use groups::{EndGroup, EndGroups};
 pub use network::{
     HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
 };
-pub use no_address::{NoPort, ServiceState};
+pub use no_address::{NoPort, ServiceState, UnresolvedService};
 pub use origin::{is_pod_of_node, origin_by_input};
 pub use outcome::Outcome;
 pub use packet::{Sender, ShownPacket};
 use path::PacketPath;
-pub use remark::{Remark, RemarkSubject};
+pub use reason::{
+    Affinity, Client, InnerClient, Obstructed, PolicyField, PortsThere, Reason, RemarkSubject,
+    SourceKept, TableEffect, TableRule, UsedEndpoints,
+};
+pub use remark::Remark;
 use remarks::Remarks;
 use rulegen_compiler::Plan;
+
+pub use crate::rule_role::{RuleRole, RuleServicePort};
 
 /// Explains what iptables rules do with the first packet of a connection from a client not seen
 /// before. `local` are the host's own addresses. With a plan, the explanation includes facts that

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use rulegen_net::{IpFamily, Protocol};
+use strum::IntoStaticStr;
 
 /// Facts about the host's network. An implementation asks the kernel.
 pub trait HostNetwork {
@@ -35,15 +36,19 @@ pub enum Place<'a> {
 }
 
 /// Something that may stop or change a packet, and is not judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum PathObstacle {
     /// XDP programs on these interfaces.
     Xdp(Vec<String>),
     /// Filters or programs of traffic control on these interfaces.
+    #[strum(serialize = "tc-filter")]
     Filters(Vec<String>),
     /// The kernel does not list the programs of traffic control to this process.
+    #[strum(serialize = "tc-filter")]
     UnlistedFilters,
     /// Queueing disciplines that shape traffic.
+    #[strum(serialize = "qdisc")]
     Shapers {
         /// The interfaces.
         interfaces: Vec<String>,
@@ -57,6 +62,7 @@ pub enum PathObstacle {
     /// The interface puts packets into others, which this host then sends.
     Tunnel(String),
     /// The interface belongs to a VRF or a switch other than a bridge.
+    #[strum(serialize = "master-device")]
     Master {
         /// The interface.
         interface: String,
@@ -64,6 +70,7 @@ pub enum PathObstacle {
         master: String,
     },
     /// The route has several next hops, of which ports may choose one.
+    #[strum(serialize = "multipath")]
     NextHops {
         /// The destination.
         to: IpAddr,
@@ -71,8 +78,10 @@ pub enum PathObstacle {
         interfaces: Vec<String>,
     },
     /// The route puts packets into others.
+    #[strum(serialize = "tunnel")]
     Encapsulation(IpAddr),
     /// The kernel did not show the route to this destination.
+    #[strum(serialize = "host-network")]
     UnknownRoute(IpAddr),
     /// The hardware address of the next hop, or of the destination, is not known: it did not answer
     /// yet, or not lately.
@@ -87,12 +96,15 @@ pub enum PathObstacle {
     /// IPVS has services.
     Ipvs,
     /// It cannot be read whether IPVS has services.
+    #[strum(serialize = "ipvs")]
     UnreadIpvs,
     /// eBPF programs see what sockets of all processes send, and may replace its destination.
     SocketPrograms,
     /// It cannot be read whether there are such programs.
+    #[strum(serialize = "socket-programs")]
     UnreadSocketPrograms,
     /// The conntrack table is full, or nearly so.
+    #[strum(serialize = "conntrack-full")]
     FullTable {
         /// Number of entries.
         count: u64,
@@ -100,6 +112,7 @@ pub enum PathObstacle {
         max: u64,
     },
     /// The kernel limits the rate of ICMP errors by this setting.
+    #[strum(serialize = "icmp-rate-limit")]
     ErrorRate(&'static str),
 }
 
@@ -145,7 +158,8 @@ pub enum RouteFact {
 }
 
 /// Why a packet is not routed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum RouteFailure {
     /// There is no usable route. Holds the kernel's error.
     NoRoute(String),
@@ -158,6 +172,7 @@ pub enum RouteFailure {
     /// The input interface does not accept IPv6 packets.
     Ipv6Disabled,
     /// Packets from an IPv6 link-local address are not forwarded.
+    #[strum(serialize = "no-route")]
     LinkLocalSource,
 }
 

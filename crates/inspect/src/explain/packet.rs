@@ -7,6 +7,7 @@ use rulegen_ruleset::{Origin, Packet};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::network::RouteInput;
 use super::no_address::NoPort;
 
 /// A packet.
@@ -76,5 +77,15 @@ impl From<&Packet> for ShownPacket {
         };
         let Packet { source: from, destination: to, protocol, .. } = *packet;
         Self { from, to, protocol, no_port: None, sender }
+    }
+}
+
+impl From<RouteInput<'_>> for Sender {
+    fn from(input: RouteInput<'_>) -> Self {
+        match input {
+            RouteInput::Interface(name) => Self::Interface(name.to_owned()),
+            RouteInput::UnknownInterface => Self::UnknownInterface,
+            RouteInput::Host => Self::ThisNode,
+        }
     }
 }

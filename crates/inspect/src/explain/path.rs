@@ -18,7 +18,7 @@ use crate::rule_role::{RuleRole, RuleServicePort};
 /// One path.
 pub(super) struct PacketPath {
     pub(super) probability: Chance,
-    pub(super) steps: Vec<(PassedRule, Option<RuleRole>)>,
+    pub(super) steps: Vec<PassedRule>,
     pub(super) verdict: Outcome,
     /// Where the packet is rejected or dropped, if it is.
     refused_at: BTreeSet<RefusedAt>,
@@ -42,20 +42,20 @@ impl PacketPath {
         refused_at: BTreeSet<RefusedAt>,
         protocol: Protocol,
     ) -> Self {
-        let step = |step: &iptables::Step<'_>| {
-            let meaning = rule_role::of_iptables(step, protocol);
-            (with_words(rule_of_iptables(step), meaning.as_ref()), meaning)
+        let step = |step: &iptables::Step<'_>| PassedRule {
+            role: rule_role::of_iptables(step, protocol),
+            ..rule_of_iptables(step)
         };
         let policy = branch.policy.map(|(table, chain)| PassedRule {
             table: Some(table.name()),
             chain: chain.to_string(),
             rule: "policy DROP".to_owned(),
             element: None,
-            means: None,
+            role: None,
         });
         Self {
             probability: Chance::of_iptables(branch.probability),
-            steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
+            steps: branch.path.iter().map(step).chain(policy).collect(),
             verdict: Outcome::from(branch.verdict),
             refused_at,
         }
@@ -79,9 +79,9 @@ impl PacketPath {
         table: &Table,
         protocol: Protocol,
     ) -> Self {
-        let step = |step: &nftables::Step<'_>| {
-            let meaning = rule_role::of_nftables(table, step, protocol);
-            (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
+        let step = |step: &nftables::Step<'_>| PassedRule {
+            role: rule_role::of_nftables(table, step, protocol),
+            ..rule_of_nftables(table, step)
         };
         Self {
             probability: Chance::of_nftables(branch.probability),
@@ -92,20 +92,19 @@ impl PacketPath {
     }
 
     fn end(self) -> End {
-        let rules = self.steps.into_iter().map(|(rule, _)| rule).collect();
         End {
             probability: self.probability,
             outcome: self.verdict,
             cause: None,
             conditions: Vec::new(),
-            rules,
+            rules: self.steps,
             interface: None,
             refused_at: self.refused_at,
         }
     }
 
     pub(super) fn roles(&self) -> impl Iterator<Item = &RuleRole> {
-        self.steps.iter().filter_map(|(_, meaning)| meaning.as_ref())
+        self.steps.iter().filter_map(|rule| rule.role.as_ref())
     }
 }
 
@@ -138,17 +137,13 @@ fn merged<B>(
     single
 }
 
-fn with_words(rule: PassedRule, meaning: Option<&RuleRole>) -> PassedRule {
-    PassedRule { means: meaning.map(RuleRole::words), ..rule }
-}
-
 pub(super) fn rule_of_iptables(step: &iptables::Step<'_>) -> PassedRule {
     PassedRule {
         table: Some(step.table.name()),
         chain: step.chain.to_string(),
         rule: step.rule.to_string().trim_start().to_owned(),
         element: None,
-        means: None,
+        role: None,
     }
 }
 
@@ -160,7 +155,7 @@ fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
         chain: step.chain.to_string(),
         rule: step.rule.text(table.family).to_string(),
         element: found.map(element_text),
-        means: None,
+        role: None,
     }
 }
 

@@ -1,54 +1,58 @@
 //! Reasons in an explanation.
 
-use serde::Serialize;
+use std::net::SocketAddr;
 
-use crate::words::Code;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
-/// A reason for a part of an explanation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+use super::no_address::UnresolvedService;
+use super::reason::{Reason, RemarkSubject};
+
+/// A reason for a part of an explanation. Its text may change, its code does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     /// What it explains.
     pub about: RemarkSubject,
-    /// Its code in JSON, which is stable.
-    pub code: Code,
-    /// The reason as a text, which may change.
-    pub text: String,
-    /// How to change that, if there is reason to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub change: Option<String>,
-}
-
-/// What a remark explains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RemarkSubject {
-    /// Which interface the packet comes in through.
-    Input,
-    /// Which endpoints the policy selects.
-    Policy,
-    /// How one of them is chosen.
-    Choice,
-    /// Which source address the endpoint sees.
-    Source,
-    /// Why the packet is rejected or dropped: there is no usable endpoint.
-    NoEndpoints,
-    /// Why it is rejected or dropped although there may be endpoints.
-    Refusal,
-    /// Why no Service matches.
-    NoService,
+    /// The reason.
+    pub reason: Reason,
+    /// The endpoints that it is about; empty if it is about all.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 impl Remark {
-    /// A remark without a remedy.
-    pub fn new(about: RemarkSubject, code: Code, text: impl Into<String>) -> Self {
-        Self { about, code, text: text.into(), change: None }
+    /// A remark about all endpoints, or none.
+    pub fn new(about: RemarkSubject, reason: Reason) -> Self {
+        Self { about, reason, endpoints: Vec::new() }
     }
 
-    /// Adds a remedy.
-    #[must_use]
-    pub fn change(mut self, change: impl Into<String>) -> Self {
-        self.change = Some(change.into());
-        self
+    /// Its code in JSON, which is stable.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
+    /// How to change that, if there is reason to.
+    pub fn change(&self) -> Option<String> {
+        self.reason.change()
+    }
+}
+
+impl From<UnresolvedService> for Remark {
+    fn from(unresolved: UnresolvedService) -> Self {
+        Self::new(RemarkSubject::NoService, Reason::Unresolved(unresolved))
+    }
+}
+
+impl Serialize for Remark {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let change = self.change();
+        let mut remark = serializer.serialize_struct("Remark", 4)?;
+        remark.serialize_field("about", &self.about)?;
+        remark.serialize_field("code", self.code())?;
+        remark.serialize_field("text", &self.to_string())?;
+        match change {
+            Some(change) => remark.serialize_field("change", &change)?,
+            None => remark.skip_field("change")?,
+        }
+        remark.end()
     }
 }

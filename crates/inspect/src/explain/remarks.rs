@@ -1,4 +1,4 @@
-//! The reasons of an explanation, in sentences, with remedies.
+//! The reasons of an explanation.
 
 mod choice;
 mod no_service;
@@ -14,6 +14,7 @@ use rulegen_ruleset::Packet;
 use super::explanation::ReachedFrontend;
 use super::outcome::Outcome;
 use super::path::PacketPath;
+use super::reason::{PolicyField, PortsThere};
 use super::remark::Remark;
 use crate::rule_role::RuleRole;
 
@@ -55,10 +56,10 @@ impl Remarks<'_> {
     }
 
     /// The field of the Service with the policy for this frontend.
-    fn policy_field(&self) -> &'static str {
+    fn policy_field(&self) -> PolicyField {
         match self.frontend.map(|frontend| frontend.kind) {
-            Some(FrontendKind::ClusterIP) => "internalTrafficPolicy",
-            _ => "externalTrafficPolicy",
+            Some(FrontendKind::ClusterIP) => PolicyField::Internal,
+            _ => PolicyField::External,
         }
     }
 
@@ -70,16 +71,11 @@ impl Remarks<'_> {
     }
 
     /// The ports that Services have at this address.
-    fn ports_there(&self) -> Option<String> {
-        let services = self.plan?.services.iter();
-        let ports: Vec<String> = services
+    fn ports_there(&self) -> PortsThere {
+        let services = self.plan.into_iter().flat_map(|plan| &plan.services);
+        services
             .filter(|service| service.internal.address == self.packet.destination.ip())
-            .map(|service| format!("{}/{}", service.port, service.name.protocol.name()))
-            .collect();
-        match ports.as_slice() {
-            [] => None,
-            [port] => Some(format!("use its port {port}")),
-            ports => Some(format!("use one of its ports: {}", ports.join(", "))),
-        }
+            .map(|service| (service.port, service.name.protocol))
+            .collect()
     }
 }

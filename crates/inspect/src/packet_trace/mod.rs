@@ -6,6 +6,7 @@
 
 mod context;
 mod packet;
+pub(crate) mod reason;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -13,5 +14,6 @@ mod tracker;
 
 pub use context::{TraceContext, TracedElement};
 pub use packet::{StepKind, TracedEnd, TracedPacket, TracedStep};
+pub use reason::{StepRule, TraceReason};
 pub use target::{UnknownService, frontends};
 pub use tracker::{PacketTracker, TraceUpdate};

@@ -9,9 +9,8 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::TracedElement;
-use crate::words::{
-    Code, EVENTS_DROPPED, MasqueradeReason, lost_after, refusal_code, refusal_reason,
-};
+use super::reason::{StepRule, TraceReason};
+use crate::masquerade_reason::MasqueradeReason;
 
 /// A packet since its first event in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,9 +113,20 @@ impl TracedStep {
         }
     }
 
-    fn has_comment(&self) -> bool {
-        let StepKind::Rule { rule: Some(rule), .. } = &self.kind else { return false };
-        rule.comment.is_some()
+    fn comment(&self) -> Option<&Comment> {
+        match &self.kind {
+            StepKind::Rule { rule, .. } => rule.as_ref()?.comment.as_ref(),
+            StepKind::Policy(_) => None,
+        }
+    }
+
+    /// The rule or policy.
+    fn rule(&self) -> StepRule {
+        let handle = match &self.kind {
+            StepKind::Rule { handle, .. } => Some(*handle),
+            StepKind::Policy(_) => None,
+        };
+        StepRule { at: self.at.clone(), handle, comment: self.comment().cloned() }
     }
 
     fn rejects(&self) -> bool {
@@ -153,60 +163,41 @@ impl TracedPacket {
         self.reason.filter(|_| self.masqueraded)
     }
 
-    /// The code of the reason, unless it was delivered or forwarded. `None` if the reason is unknown.
-    pub fn why_code(&self) -> Option<&'static str> {
+    /// The reason, unless it was delivered or forwarded.
+    pub fn why(&self) -> Option<TraceReason> {
         let step = self.steps.last()?;
-        Some(match self.end() {
+        let end = self.end();
+        Some(match end {
             TracedEnd::Left(_) | TracedEnd::Delivered => return None,
-            TracedEnd::Lost(_) if self.is_incomplete => Code::EventsDropped.as_str(),
-            TracedEnd::Lost(_) => Code::NoFurtherEvent.as_str(),
-            TracedEnd::Queued | TracedEnd::Stolen => Code::RefusedByOthers.as_str(),
-            TracedEnd::Rejected | TracedEnd::Dropped if !step.is_ours => {
-                Code::RefusedByOthers.as_str()
-            }
-            end => match self.service_refusal() {
-                Some((_, refusal)) => refusal_code(refusal),
-                // Without a comment, for example of a deleted rule, the reason is unknown.
-                None if !step.has_comment() => return None,
-                None if step.at.chain.as_str() != CLOSED => Code::SourceRange.as_str(),
-                None if end == TracedEnd::Rejected => Code::NoSuchPort.as_str(),
-                None => Code::NoSuchClusterIp.as_str(),
-            },
+            TracedEnd::Lost(_) if self.is_incomplete => TraceReason::EventsDropped,
+            TracedEnd::Lost(hook) => TraceReason::NoFurtherEvent(hook),
+            TracedEnd::Rejected | TracedEnd::Dropped if step.is_ours => self.refusal(step, end),
+            _ => TraceReason::RefusedByOthers(step.rule()),
         })
     }
 
-    /// The reason in words, unless it was delivered as intended.
-    pub fn why(&self) -> Option<String> {
-        let step = self.steps.last()?;
-        match self.end() {
-            TracedEnd::Left(_) | TracedEnd::Delivered => None,
-            TracedEnd::Rejected | TracedEnd::Dropped | TracedEnd::Queued | TracedEnd::Stolen => {
-                Some(self.refusal().unwrap_or_else(|| by(step)))
-            }
-            TracedEnd::Lost(_) if self.is_incomplete => Some(EVENTS_DROPPED.to_owned()),
-            TracedEnd::Lost(hook) => Some(lost_after(hook)),
+    /// Why our rules refused it.
+    fn refusal(&self, step: &TracedStep, end: TracedEnd) -> TraceReason {
+        if let Some((service, refusal)) = self.service_refusal() {
+            return TraceReason::Refused(service.clone(), refusal);
         }
-    }
-
-    /// Why our rules refused it; `None` if they did not.
-    fn refusal(&self) -> Option<String> {
-        let last = self.steps.last().filter(|step| step.is_ours)?;
-        if let StepKind::Rule { rule: Some(rule), .. } = &last.kind
-            && let Some(comment) = &rule.comment
-        {
-            return Some(comment.as_str().to_owned());
+        // Without a comment, for example of a deleted rule, the reason is unknown.
+        let Some(comment) = step.comment().cloned() else {
+            return TraceReason::UnknownRule(step.rule());
+        };
+        if step.at.chain.as_str() != CLOSED {
+            return TraceReason::SourceRange(comment);
         }
-        let (service, refusal) = self.service_refusal()?;
-        Some(format!("{} {}", service.as_str(), refusal_reason(refusal)))
+        match end {
+            TracedEnd::Rejected => TraceReason::NoSuchPort(comment),
+            _ => TraceReason::NoSuchClusterIp(comment),
+        }
     }
 
     /// The service port without a usable endpoint that rejected or dropped the packet.
     fn service_refusal(&self) -> Option<(&Comment, Refusal)> {
         let last = self.steps.last().filter(|step| step.is_ours)?;
-        if matches!(
-            &last.kind,
-            StepKind::Rule { rule: Some(TracedRule { comment: Some(_), .. }), .. }
-        ) {
+        if last.comment().is_some() {
             return None;
         }
         // The element either drops, or leads to the chain that rejects.
@@ -219,19 +210,5 @@ impl TracedPacket {
             _ => Refusal::NoEndpoints,
         };
         Some((&found.service, refusal))
-    }
-}
-
-/// The owner of the rule or policy.
-fn by(step: &TracedStep) -> String {
-    match &step.kind {
-        StepKind::Rule { handle, rule, .. } => {
-            let comment = rule.as_ref().and_then(|rule| rule.comment.as_ref());
-            let comment = comment.map(|comment| format!(", {comment}")).unwrap_or_default();
-            let ChainId { family, table, chain } = &step.at;
-            let listing = format!("nft -a list chain {} {table} {chain}", family.word());
-            format!("by rule {handle} of {}{comment} (see `{listing}`)", step.at)
-        }
-        StepKind::Policy(_) => format!("by the policy of {}", step.at),
     }
 }

@@ -185,8 +185,8 @@ fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
         let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
         (
             packet.end().word(),
-            packet.why_code().unwrap_or_default(),
-            packet.why().unwrap_or_default(),
+            packet.why().map(|why| why.code()).unwrap_or_default(),
+            packet.why().map(|why| why.to_string()).unwrap_or_default(),
         )
     };
     let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
@@ -235,13 +235,13 @@ fn trace_code_of_closed_port_unused_cluster_ip_source_range_and_unknown_end() {
         }
         updates.extend(follower.finish());
         let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
-        packet.why_code()
+        packet.why().map(|why| why.code())
     };
     assert_eq!(code(Some(("closed-cluster-ips", 11))), Some("no-such-port"));
     assert_eq!(code(Some(("closed-cluster-ips", 12))), Some("no-such-cluster-ip"));
     assert_eq!(code(Some(("ranges", 13))), Some("source-range"));
     // A rule that was deleted before it was read.
-    assert_eq!(code(Some(("ranges", 14))), None);
+    assert_eq!(code(Some(("ranges", 14))), Some("unknown-rule"));
     assert_eq!(code(None), Some("no-further-event"));
 }
 

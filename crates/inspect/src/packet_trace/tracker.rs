@@ -11,8 +11,8 @@ use rulegen_ruleset::nftables::{
 
 use super::packet::{StepKind, TracedPacket, TracedStep};
 use super::{TraceContext, TracedElement};
+use crate::masquerade_reason::MasqueradeReason;
 use crate::rule_role::masquerade_reason as reason;
-use crate::words::MasqueradeReason;
 
 /// Follows packets that one table traces. A packet is kept until it ends, or until 100 ms pass
 /// without an event for it.

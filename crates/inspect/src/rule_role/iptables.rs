@@ -11,7 +11,7 @@ use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
 use rulegen_ruleset::nftables::NumgenMode;
 
 use super::{RuleRole, RuleServicePort};
-use crate::words::MasqueradeReason;
+use crate::masquerade_reason::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol; `None` for foreign rules and plain
 /// jumps.

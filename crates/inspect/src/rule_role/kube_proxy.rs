@@ -15,7 +15,7 @@ use crate::kube_proxy::{
     AFFINITY, CLUSTER_IPS_CHECK, CLUSTER_POLICY, ENDPOINT, EXTERNAL, FIREWALL, LOCAL_POLICY,
     Layout, MARK, service_of_chain,
 };
-use crate::words::MasqueradeReason;
+use crate::masquerade_reason::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol; `None` for a plain jump.
 pub(super) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {

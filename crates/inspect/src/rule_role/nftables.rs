@@ -14,7 +14,7 @@ use super::kube_proxy;
 use super::statements::{does, drawn, is_cluster_ip};
 use super::{RuleRole, RuleServicePort};
 use crate::kube_proxy::Layout;
-use crate::words::MasqueradeReason;
+use crate::masquerade_reason::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol; `None` for a plain jump.
 pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use rulegen_compiler::Plan;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{End, Explanation, Outcome, Remark, RemarkSubject};
-use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
+use rulegen_inspect::explain::{End, Explanation, Outcome, Reason, Remark, RemarkSubject};
 use rulegen_model::Node;
 use rulegen_net::IpFamily;
 use rulegen_os::host;
@@ -120,8 +119,5 @@ pub(super) fn closed_loopback(
     }
     let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
     let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
-    is_closed.then(|| {
-        Remark::new(RemarkSubject::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
-            .change(ROUTE_LOCALNET_REMEDY)
-    })
+    is_closed.then(|| Remark::new(RemarkSubject::Refusal, Reason::RouteLocalnet))
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use live::closed_loopback;
 use rulegen_compiler::plan;
-use rulegen_inspect::explain::{Explanation, UnresolvedService, origin_by_input};
+use rulegen_inspect::explain::{Explanation, Remark, UnresolvedService, origin_by_input};
 use rulegen_model::Cluster;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
 /// Answers if the Service of `--to` has no address that a packet could go to.
 fn unresolved(args: &ExplainArgs, error: anyhow::Error) -> Result<ExitCode> {
     let Some(unresolved) = error.downcast_ref::<UnresolvedService>() else { return Err(error) };
-    let remark = unresolved.remark();
+    let remark = Remark::from(unresolved.clone());
     if args.output == ExplainForm::Json {
         // The fields of an explanation.
         print_json(&json!({

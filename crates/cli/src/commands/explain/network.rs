@@ -7,10 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use rulegen_inspect::explain::{
-    HairpinFact, HostNetwork, PathObstacle, Place, Remark, RemarkSubject, RouteFact, RouteFailure,
-    RouteInput, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, Place, Reason, Remark, RemarkSubject, RouteFact,
+    RouteFailure, RouteInput, RouteQuery,
 };
-use rulegen_inspect::words::{self, Code};
 use rulegen_kernel::interfaces::{Direction, Interfaces};
 use rulegen_kernel::ipsec;
 use rulegen_kernel::routes::{self, OutRoute, Route, RouteError, Routes, RuleSelectors};
@@ -81,8 +80,8 @@ impl LiveNetwork {
             }
         }
         let remark = (interface != name).then(|| {
-            let text = words::port_of(name, &interface);
-            Remark::new(RemarkSubject::Input, Code::PortOfMaster, text)
+            let (port, master) = (name.to_owned(), interface.clone());
+            Remark::new(RemarkSubject::Input, Reason::PortOfMaster { port, master })
         });
         Ok(InputInterface { interface, remark })
     }

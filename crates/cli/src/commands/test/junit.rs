@@ -49,7 +49,7 @@ fn write_case(out: &mut String, report: &FileReport, case: &CaseReport) -> std::
         CaseVerdict::Conditional(conditions) => {
             writeln!(out, "{open}>\n      <properties>")?;
             for condition in conditions {
-                let text = escaped(&condition.text);
+                let text = escaped(&condition.reason.to_string());
                 writeln!(out, "        <property name=\"unless\" value=\"{text}\"/>")?;
             }
             return writeln!(out, "      </properties>\n    </testcase>");

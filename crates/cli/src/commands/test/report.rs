@@ -56,7 +56,7 @@ pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
     let failures = match verdict {
         CaseVerdict::Passed | CaseVerdict::Ignored(_) => return String::new(),
         CaseVerdict::Conditional(conditions) => {
-            return conditions.iter().map(|of| format!("unless {}\n", of.text)).collect();
+            return conditions.iter().map(|of| format!("{of}\n")).collect();
         }
         CaseVerdict::Wrong(problem) => return format!("{problem}\n"),
         CaseVerdict::Failed(failures) => failures,

@@ -31,7 +31,9 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
             };
             writeln!(out, "test {} ... {verdict}", plain(&name(case)))?;
             if let CaseVerdict::Conditional(conditions) = &case.verdict {
-                conditions.iter().try_for_each(|of| writeln!(out, "    {}", plain(&of.text)))?;
+                conditions
+                    .iter()
+                    .try_for_each(|of| writeln!(out, "    {}", plain(&of.reason.to_string())))?;
             }
         }
         for problem in &report.problems {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use rulegen_inspect::packet_trace::{StepKind, TraceUpdate, TracedPacket, TracedStep};
-use rulegen_inspect::words::MasqueradeReason;
+use rulegen_inspect::MasqueradeReason;
+use rulegen_inspect::packet_trace::{StepKind, TraceReason, TraceUpdate, TracedPacket, TracedStep};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
 use serde::Serialize;
@@ -112,6 +112,7 @@ fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
 fn object(packet: &TracedPacket) -> PacketJson<'_> {
     let header = &packet.header;
     let endpoint = packet.endpoint;
+    let why = packet.why();
     PacketJson {
         packet: packet.number,
         trace_id: format!("{:08x}", packet.id),
@@ -133,8 +134,8 @@ fn object(packet: &TracedPacket) -> PacketJson<'_> {
         new_connection: packet.is_new,
         incomplete: packet.is_incomplete,
         end: packet.end().word(),
-        why: packet.why(),
-        why_code: packet.why_code(),
+        why: why.as_ref().map(ToString::to_string),
+        why_code: why.as_ref().map(TraceReason::code),
         steps: packet.steps.iter().map(step).collect(),
     }
 }

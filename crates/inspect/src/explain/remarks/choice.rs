@@ -5,105 +5,64 @@ use rulegen_ruleset::nftables::NumgenMode;
 
 use super::Remarks;
 use crate::explain::Outcome;
-use crate::explain::remark::{Remark, RemarkSubject};
+use crate::explain::reason::{Affinity, InnerClient, Reason, RemarkSubject, UsedEndpoints};
+use crate::explain::remark::Remark;
 use crate::rule_role::RuleRole;
-use crate::words::Code;
 
 impl Remarks<'_> {
     pub(super) fn policy(&self) -> Option<Remark> {
-        let field = self.policy_field();
-        let policy = self.frontend?.policy?;
-        let which = match self.is_terminating_and_serving() {
-            true => "no endpoint is ready, so terminating endpoints that still serve",
-            false => "ready endpoints",
+        let (field, policy) = (self.policy_field(), self.frontend?.policy?);
+        let uses = match self.is_terminating_and_serving() {
+            true => UsedEndpoints::Terminating,
+            false => UsedEndpoints::Ready,
         };
-        let text = match (policy, self.short_circuit()) {
+        let reason = match (policy, self.short_circuit()) {
             (TrafficPolicy::Cluster, _) => {
-                format!(
-                    "{field} is Cluster: endpoints on all nodes are used ({which}{})",
-                    self.hints()
-                )
+                let unused = self.service.map(|service| service.unused).unwrap_or_default();
+                Reason::PolicyCluster { field, uses, unused }
             }
-            (TrafficPolicy::Local, Some(from_node)) => format!(
-                "{field} is Local, but the packet comes from {}, not from outside: endpoints on all nodes are used ({which})",
-                if from_node { "this node" } else { "a pod" }
-            ),
-            (TrafficPolicy::Local, None) => {
-                format!("{field} is Local: only endpoints on this node are used ({which})")
+            (TrafficPolicy::Local, Some(client)) => {
+                Reason::PolicyLocalFromNode { field, client, uses }
             }
+            (TrafficPolicy::Local, None) => Reason::PolicyLocal { field, uses },
         };
-        let code = match (policy, self.short_circuit()) {
-            (TrafficPolicy::Cluster, _) => Code::PolicyCluster,
-            (TrafficPolicy::Local, Some(_)) => Code::PolicyLocalFromNode,
-            (TrafficPolicy::Local, None) => Code::PolicyLocal,
-        };
-        Some(Remark::new(RemarkSubject::Policy, code, text))
+        Some(Remark::new(RemarkSubject::Policy, reason))
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
+        let remark = |reason| Some(Remark::new(RemarkSubject::Choice, reason));
         if self.roles().any(|meaning| *meaning == RuleRole::KnownClient) {
-            let text = "this client used this endpoint before and gets it again (sessionAffinity: ClientIP)";
-            return Some(Remark::new(RemarkSubject::Choice, Code::AffinityHit, text));
+            return remark(Reason::AffinityHit);
         }
         let drawn = self.roles().find_map(|meaning| match meaning {
             RuleRole::Choice(draw) | RuleRole::ChosenTranslation(draw) => Some(*draw),
             _ => None,
         })?;
-        let way = match drawn {
-            NumgenMode::BySource => {
-                "chosen by a hash of the client's address: the same client gets the same endpoint while the endpoints do not change"
-            }
-            _ if self.endpoints_met() < 2 => return None,
-            NumgenMode::ByFlow => {
-                "chosen by a hash of the client's address and source port: the same pair gets the same endpoint while the endpoints do not change"
-            }
-            NumgenMode::InTurn => "round-robin: each new connection gets the next endpoint",
-            NumgenMode::Random => {
-                "an endpoint is chosen at random for each new connection, and all packets of the connection go there"
-            }
-        };
-        let affinity = self.service.and_then(|service| service.affinity_seconds);
-        let records_client = self.roles().any(|meaning| *meaning == RuleRole::RecordsClient);
-        let again = "gets the same endpoint (sessionAffinity: ClientIP)";
-        let code = match drawn {
-            NumgenMode::BySource => Code::Maglev,
-            NumgenMode::ByFlow => Code::Maglev5Tuple,
-            NumgenMode::InTurn => Code::RoundRobin,
-            NumgenMode::Random => Code::Random,
-        };
-        Some(Remark::new(
-            RemarkSubject::Choice,
-            code,
-            match affinity {
-                Some(seconds) => {
-                    format!(
-                        "{way}; a client that connected within {seconds} s {again}{}",
-                        self.limit()
-                    )
-                }
-                None if records_client => {
-                    format!("{way}; a client that connected before {again}{}", self.limit())
-                }
-                None => way.to_owned(),
-            },
-        ))
-    }
-
-    /// The limit of session affinity in iptables mode. The value of this kernel is not read.
-    fn limit(&self) -> &'static str {
-        let mut steps = self.ways.iter().flat_map(|way| &way.steps);
-        match steps.any(|(rule, _)| rule.table.is_some()) {
-            true => {
-                ", unless more other clients came to that endpoint since than the kernel module xt_recent keeps (100 by default)"
-            }
-            false => "",
+        let affinity = self.affinity();
+        match drawn {
+            NumgenMode::BySource => remark(Reason::Maglev(affinity)),
+            _ if self.endpoints_met() < 2 => None,
+            NumgenMode::ByFlow => remark(Reason::Maglev5Tuple(affinity)),
+            NumgenMode::InTurn => remark(Reason::RoundRobin(affinity)),
+            NumgenMode::Random => remark(Reason::Random(affinity)),
         }
     }
 
-    /// The client that may reach all endpoints although the policy is Local: this node, or a pod.
-    pub(super) fn short_circuit(&self) -> Option<bool> {
+    /// The session affinity of the Service. iptables mode has a limit, which is not read from this
+    /// kernel.
+    fn affinity(&self) -> Option<Affinity> {
+        let seconds = self.service.and_then(|service| service.affinity_seconds);
+        let records_client = self.roles().any(|meaning| *meaning == RuleRole::RecordsClient);
+        let mut steps = self.ways.iter().flat_map(|way| &way.steps);
+        let is_limited = steps.any(|rule| rule.table.is_some());
+        (seconds.is_some() || records_client).then_some(Affinity { seconds, is_limited })
+    }
+
+    /// The client that may reach all endpoints although the policy is Local.
+    pub(super) fn short_circuit(&self) -> Option<InnerClient> {
         self.roles().find_map(|meaning| match meaning {
-            RuleRole::ShortCircuit { from_node } => Some(*from_node),
+            RuleRole::ShortCircuit { from_node: true } => Some(InnerClient::Node),
+            RuleRole::ShortCircuit { from_node: false } => Some(InnerClient::Pod),
             _ => None,
         })
     }
@@ -123,17 +82,6 @@ impl Remarks<'_> {
         let Some(service) = self.service else { return false };
         let mut met = service.reachable_endpoints.iter().filter(is_met).peekable();
         met.peek().is_some() && met.all(|endpoint| !endpoint.ready)
-    }
-
-    /// True if the policy selects fewer endpoints than exist.
-    fn hints(&self) -> String {
-        let seen = self.service.map(|service| (service.cluster_endpoints.len(), service.endpoints));
-        match seen {
-            Some((seen, all)) if seen < all => format!(
-                "; {seen} of {all}: the others are not ready, or topology hints exclude them"
-            ),
-            _ => String::new(),
-        }
     }
 }
 
@@ -173,7 +121,7 @@ mod tests {
         .map(|explanation| {
             let choice =
                 explanation.remarks.into_iter().find(|it| it.about == RemarkSubject::Choice);
-            choice.unwrap().text
+            choice.unwrap().to_string()
         });
         assert!(nftables.ends_with("gets the same endpoint (sessionAffinity: ClientIP)"));
         let limit = ", unless more other clients came to that endpoint since than the kernel module \

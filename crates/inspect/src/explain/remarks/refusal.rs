@@ -5,9 +5,9 @@ use rulegen_net::{FrontendKind, ServicePortName};
 
 use super::Remarks;
 use crate::explain::path::PacketPath;
-use crate::explain::remark::{Remark, RemarkSubject};
-use crate::rule_role::RuleRole;
-use crate::words::{CLIENT_IS_REJECTED, Code};
+use crate::explain::reason::{Reason, RemarkSubject};
+use crate::explain::remark::Remark;
+use crate::rule_role::{RuleRole, RuleServicePort};
 
 impl Remarks<'_> {
     /// Why this path ends as it does.
@@ -17,82 +17,49 @@ impl Remarks<'_> {
     }
 
     fn refused(&self, way: &PacketPath, meaning: &RuleRole) -> Option<Remark> {
-        let remark = |code, text: String| Remark::new(RemarkSubject::Refusal, code, text);
-        Some(match meaning {
-            RuleRole::Refused(known, Refusal::NoEndpoints) => Remark::new(
-                RemarkSubject::NoEndpoints,
-                Code::NoEndpoints,
-                format!(
-                    "{} has no ready endpoint on any node: {CLIENT_IS_REJECTED}",
-                    known.service
-                ),
-            )
-            .change(look_at_slices(&known.service)),
-            RuleRole::Refused(known, Refusal::NoLocalEndpoints) => self.none_here(&known.service),
+        let service = |known: &RuleServicePort| known.service.clone();
+        let to = self.packet.destination;
+        let reason = match meaning {
+            RuleRole::Refused(known, Refusal::NoEndpoints) => {
+                let reason = Reason::NoEndpoints { service: service(known), why: None };
+                return Some(Remark::new(RemarkSubject::NoEndpoints, reason));
+            }
+            RuleRole::Refused(known, Refusal::NoLocalEndpoints) => {
+                return Some(self.none_here(service(known)));
+            }
             // In iptables mode what a source range let through ends here too, if no endpoint took it.
             RuleRole::Firewalled(known) if way.roles().any(|m| *m == RuleRole::SourceRange) => {
-                self.none_here(&known.service)
+                return Some(self.none_here(service(known)));
             }
-            RuleRole::Firewalled(known) => remark(Code::SourceRange, format!(
-                "{} allows only its source ranges at load-balancer IPs, and {} is not in any of them",
-                known.service, self.packet.source
-            ))
-            .change("add the sender's network to spec.loadBalancerSourceRanges"),
-            RuleRole::ClosedPort(_) if self.is_planned_here() => self.not_taken(),
-            RuleRole::ClosedPort(known) => remark(Code::NoSuchPort, format!(
-                "the cluster IP belongs to {}, which has no port {}/{}",
-                known.service,
-                self.packet.destination.port(),
-                self.packet.protocol.name(),
-            ))
-            .change(self.ports_there().unwrap_or_else(|| {
-                "use a port of spec.ports; targetPort is the port of the pods and does not work here".to_owned()
-            })),
-            RuleRole::NoSuchClusterIp => remark(Code::NoSuchClusterIp, format!(
-                "{} is in the range of cluster IPs, but no Service has it",
-                self.packet.destination.ip()
-            ))
-            .change("the Service may have been deleted or recreated: resolve its name again"),
-            RuleRole::LoopbackGuard => remark(Code::LoopbackGuard,
-                "packets from other hosts to loopback addresses are dropped while node ports are open at loopback (CVE-2020-8558)"
-                    .to_owned(),
-            ),
+            RuleRole::Firewalled(known) => {
+                Reason::SourceRange { service: service(known), source: self.packet.source }
+            }
+            RuleRole::ClosedPort(_) if self.is_planned_here() => return Some(self.not_taken()),
+            RuleRole::ClosedPort(known) => Reason::ClosedPort {
+                service: service(known),
+                to: (to.port(), self.packet.protocol),
+                ports: self.ports_there(),
+            },
+            RuleRole::NoSuchClusterIp => Reason::NoSuchClusterIp(to.ip()),
+            RuleRole::LoopbackGuard => Reason::LoopbackGuard,
             _ => return None,
-        })
+        };
+        Some(Remark::new(RemarkSubject::Refusal, reason))
     }
 
-    fn none_here(&self, service: &ServicePortName) -> Remark {
-        let field = self.policy_field();
-        let hope = match self.frontend.map(|frontend| frontend.kind) {
-            // The node that a pod is on always decides.
-            Some(FrontendKind::ClusterIP) => "",
-            _ => ", so that the client retries and may reach another node",
-        };
-        Remark::new(
-            RemarkSubject::NoEndpoints,
-            Code::NoLocalEndpoints,
-            format!(
-                "{service} has endpoints, but none usable on this node, and its {field} is Local: the packet is dropped{hope}"
-            ),
-        )
-        .change(format!("spec.{field}: Cluster, or a pod of the Service on this node"))
+    fn none_here(&self, service: ServicePortName) -> Remark {
+        let kind = self.frontend.map(|frontend| frontend.kind);
+        let (field, is_cluster_ip) = (self.policy_field(), kind == Some(FrontendKind::ClusterIP));
+        let reason = Reason::NoLocalEndpoints { service, field, is_cluster_ip, why: None };
+        Remark::new(RemarkSubject::NoEndpoints, reason)
     }
 }
 
 /// No rule of ours caused it.
 fn refused_by_others(way: &PacketPath) -> Remark {
-    let last = way.steps.last().map(|(rule, _)| {
+    let last = way.steps.last().map(|rule| {
         let table = rule.table.map(|table| format!("{table} ")).unwrap_or_default();
         format!("{table}{}: {}", rule.chain, rule.rule)
     });
-    let last = last.unwrap_or_else(|| "unknown".to_owned());
-    let text = format!("not caused by a Service rule; the last rule on the path is {last}");
-    Remark::new(RemarkSubject::Refusal, Code::RefusedByOthers, text)
-        .change("ask the owner of that rule or policy")
-}
-
-fn look_at_slices(ServicePortName { namespace, service, .. }: &ServicePortName) -> String {
-    format!(
-        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}; `rulegen doctor` shows the reason"
-    )
+    Remark::new(RemarkSubject::Refusal, Reason::RefusedByOthers { last })
 }
