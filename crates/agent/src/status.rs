@@ -9,6 +9,7 @@
 //! Pages are rendered in a thread that may wait for a lock. Work under a lock is bounded: one pass
 //! over all Services, and a copy of the Services on the page. Nothing is compiled under a lock.
 
+mod claimants;
 mod counters;
 mod drift;
 mod explain;
@@ -16,7 +17,6 @@ mod explain_request;
 mod format;
 mod frame;
 mod overview;
-mod owners;
 mod parts;
 mod plot;
 mod port;

@@ -16,7 +16,7 @@ pub mod nftables;
 mod plan;
 
 pub use plan::{
-    Contender, External, ExternalAddress, Firewall, FrontendConflict, Internal, Masquerade,
-    NodePortsAt, Plan, PodTraffic, Precedence, Refusal, ServicePlan, Slots, Treatment, conflicts,
+    Contender, External, ExternalAddress, Firewall, FrontendConflict, FrontendOwners, Internal,
+    Masquerade, NodePortsAt, Plan, PodTraffic, Refusal, ServicePlan, Slots, Treatment, conflicts,
     node_ports_at, plan, plan_service,
 };

@@ -1,6 +1,7 @@
 //! The plan: all decisions about the traffic of one IP family, in terms of Services.
 
 mod conflicts;
+mod owners;
 mod service_plan;
 mod slots;
 
@@ -16,7 +17,7 @@ use rulegen_model::{
 use rulegen_net::{IpFamily, ServicePortName};
 
 pub use conflicts::{Contender, FrontendConflict, conflicts};
-pub use service_plan::Precedence;
+pub use owners::FrontendOwners;
 pub use slots::Slots;
 
 /// Above this number of endpoints, kube-proxy omits the comments of endpoint rules, which are

@@ -22,6 +22,7 @@ pub mod words;
 
 mod kube_proxy;
 mod masquerade_reason;
+mod rule_comment;
 mod rule_role;
 
 pub use masquerade_reason::MasqueradeReason;

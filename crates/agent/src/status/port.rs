@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rulegen_compiler::nftables::ConnectionCounts;
-use rulegen_compiler::{Plan, plan_service};
+use rulegen_compiler::{FrontendOwners, Plan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words::{self, unavailability_remedy};
 use rulegen_model::{
@@ -14,7 +14,6 @@ use rulegen_model::{
 use serde::{Serialize, Serializer};
 
 use super::format::{Long, grouped};
-use super::owners::FrontendOwners;
 use super::parts::EndpointRange;
 use super::query::href;
 use super::traffic_paths::{TrafficPath, traffic_paths};
@@ -120,7 +119,7 @@ impl Port {
         let mut traffic_paths = traffic_paths(&plan, context.plan);
         traffic_paths.iter_mut().for_each(|path| path.keep(part));
         for frontend in traffic_paths.iter_mut().flat_map(|path| &mut path.frontends) {
-            let owner = context.owners.other_than(port, frontend.frontend);
+            let owner = context.owners.other_than(&port.name, frontend.frontend);
             frontend.owner = owner.map(ToString::to_string);
         }
         let chosen: HashSet<SocketAddr> =

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use askama::Template;
 use rulegen_compiler::nftables::ConnectionCounts;
-use rulegen_compiler::plan;
+use rulegen_compiler::{FrontendOwners, plan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words::ServiceCondition;
 use rulegen_model::{
@@ -15,8 +15,8 @@ use rulegen_net::IpFamily;
 use serde::Serialize;
 
 use super::Status;
+use super::claimants::claimants;
 use super::frame::Frame;
-use super::owners::{FrontendOwners, claimants};
 use super::parts::{EndpointRange, Parts};
 use super::port::{PageContext, Port};
 use super::query;
@@ -165,7 +165,8 @@ impl Copied {
     fn shown(&self, connections: Option<&ConnectionCounts>) -> Vec<Port> {
         let none = Snapshot { ipv4: Vec::new(), ipv6: Vec::new(), ..self.snapshot() };
         let plans = IpFamily::BOTH.map(|family| plan(&none, &self.config, family));
-        let owners = FrontendOwners::of(&self.claimants, &self.node, &self.config);
+        let plan_of = |of: &ServicePort| plan_service(of, &self.node, &self.config, of.family());
+        let owners = FrontendOwners::of(self.claimants.iter().map(plan_of));
         let shown = |part: &EndpointRange| {
             let Copy { port, unavailability } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == port.family())?;

@@ -9,6 +9,7 @@ use rulegen_model::{ServicePort, Snapshot};
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, Protocol, ServicePortName};
 
 use super::plan_service;
+use super::service_plan::Precedence;
 
 /// A frontend that at least two Services claim. Only one of them gets its traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +19,7 @@ pub struct FrontendConflict {
     pub frontend: Frontend,
     /// The IP families in which it is contested.
     pub families: Vec<IpFamily>,
-    /// At least two: first those that forward, then the others, each ordered by name. The first
-    /// gets the traffic if it forwards. A Service without endpoints does not take traffic from one
-    /// that has some, because traffic is only rejected if it was not translated.
+    /// At least two, in the order of their precedence. The first gets the traffic if it forwards.
     pub contenders: Vec<Contender>,
 }
 
@@ -85,11 +84,14 @@ fn conflicts_of_family(
     let contested = claims.into_iter().filter(|(_, contenders)| contenders.len() > 1);
     let conflict = |(frontend, contenders): (Frontend, ClaimsOfFrontend<'_>)| {
         let contender = |(port, (kind, of)): (ServicePortName, (FrontendKind, &ServicePort))| {
-            let forwards = plan_service(of, &snapshot.node, config, family).forwards(kind);
-            Contender { port, kind, forwards }
+            let plan = plan_service(of, &snapshot.node, config, family);
+            let forwards = plan.forwards(kind);
+            (plan.precedence(kind), Contender { port, kind, forwards })
         };
-        let mut contenders: Vec<Contender> = contenders.into_iter().map(contender).collect();
-        contenders.sort_by_key(|contender| !contender.forwards);
+        let mut contenders: Vec<(Precedence, Contender)> =
+            contenders.into_iter().map(contender).collect();
+        contenders.sort();
+        let contenders = contenders.into_iter().map(|(_, contender)| contender).collect();
         FrontendConflict { frontend, families: vec![frontend.family()], contenders }
     };
     contested.map(conflict).collect()

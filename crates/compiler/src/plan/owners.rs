@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::{Frontend, FrontendKind, IpFamily, Protocol, ServicePortName};
 
-use super::{Plan, Precedence, ServicePlan};
+use super::service_plan::Precedence;
+use super::{Plan, ServicePlan};
 
 impl Plan {
     /// The service port that gets the traffic to a frontend, and the kind of the frontend for it.

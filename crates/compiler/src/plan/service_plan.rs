@@ -13,12 +13,12 @@ use super::{External, ExternalAddress, Refusal, ServicePlan, Slots, Treatment};
 /// port that forwards comes before one that rejects, because traffic is only rejected if it was not
 /// translated. Addresses come before node ports. Then the first by name wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Precedence {
+pub(super) struct Precedence {
     is_external: bool,
     refuses: bool,
     is_node_port: bool,
     /// The service port.
-    pub name: ServicePortName,
+    pub(super) name: ServicePortName,
 }
 
 impl ServicePlan {
@@ -62,11 +62,14 @@ impl ServicePlan {
     }
 
     /// Its rank among the service ports with the same destination, as a frontend of this kind.
-    pub fn precedence(&self, kind: FrontendKind) -> Precedence {
+    pub(super) fn precedence(&self, kind: FrontendKind) -> Precedence {
         Precedence {
             is_external: kind != FrontendKind::ClusterIP,
             refuses: !self.forwards(kind),
-            is_node_port: kind == FrontendKind::NodePort,
+            is_node_port: matches!(
+                kind,
+                FrontendKind::NodePort | FrontendKind::HealthCheckNodePort
+            ),
             name: self.name.clone(),
         }
     }

@@ -9,9 +9,6 @@ use crate::code::FindingCode;
 use crate::finding::{CheckResult, Finding, FindingSeverity};
 use crate::node_facts::NodeFacts;
 
-/// Warn from this fill level.
-const NEARLY_FULL_PERCENT: u64 = 90;
-
 /// Report earlier drops from this fill level. The kernel does not reset its counters: after the remedy,
 /// which doubles the size, a table that was full is half full.
 const WAS_FULL_PERCENT: u64 = 51;
@@ -39,7 +36,7 @@ fn check(fill: Fill) -> Vec<Finding> {
     let (code, severity, state) = if max > 0 && count >= max {
         let state = "is full, and the kernel drops new connections";
         (FindingCode::ConntrackTableFull, FindingSeverity::Error, state)
-    } else if percent >= NEARLY_FULL_PERCENT {
+    } else if fill.is_nearly_full() {
         (FindingCode::ConntrackTableNearlyFull, FindingSeverity::Warning, "is nearly full")
     } else if percent >= WAS_FULL_PERCENT && (dropped > 0 || early_dropped > 0) {
         (FindingCode::ConntrackTableWasFull, FindingSeverity::Note, "was full")

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
-use rulegen_compiler::{Plan, Precedence, ServicePlan};
-use rulegen_net::{Frontend, FrontendAddress, FrontendKind, Protocol, ServicePortName};
+use rulegen_compiler::{Plan, ServicePlan};
+use rulegen_net::{Frontend, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
 use rulegen_ruleset::{Packet, RefusedAt};
@@ -213,19 +213,9 @@ pub(super) fn planned<'a>(
 }
 
 fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<RuleServicePort> {
-    let to = packet.destination;
-    let is_open = plan.node_ports_at.is_open_at(to.ip(), |ip| local.contains(&ip));
-    let is_to = |frontend: &Frontend| match frontend.address {
-        FrontendAddress::Ip(ip) => SocketAddr::new(ip, frontend.port) == to,
-        FrontendAddress::Node(_) => is_open && frontend.port == to.port(),
-    };
-    let services = plan.services.iter().filter(|of| of.name.protocol == packet.protocol);
-    let claims = services.filter_map(|of| {
-        let (_, kind) = of.frontends().find(|(frontend, _)| is_to(frontend))?;
-        Some((of.precedence(kind), kind))
-    });
-    let (Precedence { name, .. }, kind) = claims.min()?;
-    Some(RuleServicePort { service: name, kind })
+    let is_local = |ip| local.contains(&ip);
+    let (owner, kind) = plan.owner_at(packet.destination, packet.protocol, is_local)?;
+    Some(RuleServicePort { service: owner.name.clone(), kind })
 }
 
 /// Rules do not always show whether an address is an external or a load-balancer IP.

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use rulegen_compiler::nftables::owner_path;
 use rulegen_net::{Protocol, ServicePortName, ServiceRef};
-use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
+use rulegen_ruleset::iptables::{ChainName, Rule, Ruleset};
 use rulegen_ruleset::nftables::{Element, Key, Name, Value};
+
+use crate::rule_comment::{CommentSubject, RuleComment};
 
 use super::ruleset::{entries, walk};
 use super::{Listing, reachable::ClientScope};
@@ -66,23 +68,26 @@ impl Owners {
 
     /// The service port of a rule in a shared chain of iptables.
     pub fn of_rule(&self, rule: &Rule) -> Option<ServicePortName> {
-        let Rule::Known(RuleSpec { matches, protocol: over, .. }) = rule else { return None };
-        let comment = matches.iter().find_map(|of| match of {
-            Match::Comment(comment) => Some(&**comment),
-            _ => None,
-        })?;
+        let Rule::Known(rule) = rule else { return None };
+        let comment = RuleComment::of(rule)?;
         // Health checks of load balancers use TCP, regardless of the port's protocol.
-        let over = over.filter(|_| !comment.ends_with("health check node port"));
-        self.named(comment, over)
+        let is_health_check = comment.subject() == Some(CommentSubject::HealthCheck);
+        match rule.protocol.filter(|_| !is_health_check) {
+            Some(over) => comment.service_port(over),
+            None => self.first_of(&comment.service()?),
+        }
     }
 
     fn named(&self, comment: &str, over: Option<Protocol>) -> Option<ServicePortName> {
         if let Some(over) = over {
             return ServicePortName::from_comment(comment, over);
         }
-        let of = ServiceRef::from_comment(comment)?;
-        // A cluster IP belongs to the Service, not to one of its ports.
-        self.known.get(&of).or_else(|| self.services.get(&of)).cloned()
+        self.first_of(&ServiceRef::from_comment(comment)?)
+    }
+
+    /// A cluster IP belongs to the Service, not to one of its ports.
+    fn first_of(&self, of: &ServiceRef) -> Option<ServicePortName> {
+        self.known.get(of).or_else(|| self.services.get(of)).cloned()
     }
 }
 

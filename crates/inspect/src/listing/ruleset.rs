@@ -12,6 +12,8 @@ use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
 
+use crate::rule_comment::{CommentSubject, RuleComment};
+
 use super::reachable::{ClientScope, ReachableEndpoints};
 use super::{Listing, Traffic};
 
@@ -52,22 +54,21 @@ pub(super) fn entries(ruleset: &Ruleset) -> impl Iterator<Item = Entry<'_>> {
 fn entry(family: IpFamily, rule: &RuleSpec) -> Option<Entry<'_>> {
     let Some(Target::Jump(chain)) = &rule.target else { return None };
     let frontend = frontend(family, rule)?;
-    let comment = comment(rule).unwrap_or_default();
-    let kind = match frontend.address {
-        FrontendAddress::Node(_) => FrontendKind::NodePort,
-        FrontendAddress::Ip(_) if comment.ends_with(" external IP") => FrontendKind::ExternalIP,
-        FrontendAddress::Ip(_) if comment.ends_with(" loadbalancer IP") => {
+    let comment = RuleComment::of(rule);
+    let kind = match (frontend.address, comment.and_then(RuleComment::subject)) {
+        (FrontendAddress::Node(_), _) => FrontendKind::NodePort,
+        (FrontendAddress::Ip(_), Some(CommentSubject::Frontend(kind))) => kind,
+        (FrontendAddress::Ip(_), _) if chain.as_str().starts_with("KUBE-FW-") => {
             FrontendKind::LoadBalancerIP
         }
-        FrontendAddress::Ip(_) if chain.as_str().starts_with("KUBE-FW-") => {
-            FrontendKind::LoadBalancerIP
+        (FrontendAddress::Ip(_), _) if chain.as_str().starts_with("KUBE-EXT-") => {
+            FrontendKind::External
         }
-        FrontendAddress::Ip(_) if chain.as_str().starts_with("KUBE-EXT-") => FrontendKind::External,
-        FrontendAddress::Ip(_) => FrontendKind::ClusterIP,
+        (FrontendAddress::Ip(_), _) => FrontendKind::ClusterIP,
     };
     Some(Entry {
         frontend,
-        name: ServicePortName::from_comment(comment, frontend.protocol),
+        name: comment.and_then(|comment| comment.service_port(frontend.protocol)),
         kind,
         chain,
     })
@@ -85,8 +86,7 @@ fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut List
         FrontendAddress::Ip(_) if internal => FrontendKind::ClusterIP,
         FrontendAddress::Ip(_) => FrontendKind::External,
     };
-    let name =
-        comment(rule).and_then(|comment| ServicePortName::from_comment(comment, frontend.protocol));
+    let name = RuleComment::of(rule).and_then(|comment| comment.service_port(frontend.protocol));
     listing.refuse(name, frontend, kind, refusal);
 }
 
@@ -105,13 +105,6 @@ fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
         _ => None,
     })?;
     Some(Frontend { address, protocol: over, port })
-}
-
-fn comment(rule: &RuleSpec) -> Option<&str> {
-    rule.matches.iter().find_map(|of| match of {
-        Match::Comment(comment) => Some(&**comment),
-        _ => None,
-    })
 }
 
 fn rules<'a>(

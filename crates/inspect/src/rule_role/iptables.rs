@@ -1,27 +1,26 @@
 //! The roles of iptables rules, by their chains and comments.
 
-use rulegen_compiler::Refusal;
 use rulegen_compiler::iptables::{
     EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
     SHARED_FIREWALL, loopback_guard,
 };
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{FrontendKind, Protocol, ServicePortName};
+use rulegen_net::{FrontendKind, Protocol};
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
 use rulegen_ruleset::nftables::NumgenMode;
 
 use super::{RuleRole, RuleServicePort};
 use crate::masquerade_reason::MasqueradeReason;
+use crate::rule_comment::{CommentSubject, RuleComment};
 
 /// The role of a rule that matched a packet of this protocol; `None` for foreign rules and plain
 /// jumps.
 pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
-    let known = |name, kind| known(name, protocol, kind);
     let Rule::Known(rule) = step.rule else { return None };
     match (step.table, step.chain.as_str()) {
         (Table::Nat, SERVICES) => frontend(rule, protocol),
         (Table::Nat, NODE_PORTS) => {
-            Some(RuleRole::Frontend(known(comment(rule)?, FrontendKind::NodePort)?))
+            Some(RuleRole::Frontend(known(rule, protocol, FrontendKind::NodePort)?))
         }
         (Table::Nat, POSTROUTING) => {
             matches!(rule.target, Some(Target::Masquerade { .. })).then_some(RuleRole::Masquerade)
@@ -35,8 +34,8 @@ pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
             refused(rule, protocol, kind)
         }
         (Table::Filter, PROXY_FIREWALL) => {
-            let (service, _) = comment(rule)?.split_once(" traffic not accepted by ")?;
-            Some(RuleRole::Firewalled(known(service, FrontendKind::LoadBalancerIP)?))
+            let CommentSubject::Firewalled = RuleComment::of(rule)?.subject()? else { return None };
+            Some(RuleRole::Firewalled(known(rule, protocol, FrontendKind::LoadBalancerIP)?))
         }
         (Table::Filter, SHARED_FIREWALL) => {
             (*step.rule == loopback_guard()).then_some(RuleRole::LoopbackGuard)
@@ -45,29 +44,18 @@ pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     }
 }
 
-fn known(name: &str, protocol: Protocol, kind: FrontendKind) -> Option<RuleServicePort> {
-    Some(RuleServicePort { service: ServicePortName::from_comment(name, protocol)?, kind })
+fn known(rule: &RuleSpec, protocol: Protocol, kind: FrontendKind) -> Option<RuleServicePort> {
+    Some(RuleServicePort { service: RuleComment::of(rule)?.service_port(protocol)?, kind })
 }
 
 fn frontend(rule: &RuleSpec, protocol: Protocol) -> Option<RuleRole> {
-    let (service, what) = comment(rule)?.split_once(' ')?;
-    let kind = match what {
-        "cluster IP" => FrontendKind::ClusterIP,
-        "external IP" => FrontendKind::ExternalIP,
-        "loadbalancer IP" => FrontendKind::LoadBalancerIP,
-        _ => return None,
-    };
-    Some(RuleRole::Frontend(known(service, protocol, kind)?))
+    let CommentSubject::Frontend(kind) = RuleComment::of(rule)?.subject()? else { return None };
+    Some(RuleRole::Frontend(known(rule, protocol, kind)?))
 }
 
 fn refused(rule: &RuleSpec, protocol: Protocol, kind: FrontendKind) -> Option<RuleRole> {
-    let (service, what) = comment(rule)?.split_once(" has no ")?;
-    let refusal = match what {
-        "endpoints" => Refusal::NoEndpoints,
-        "local endpoints" => Refusal::NoLocalEndpoints,
-        _ => return None,
-    };
-    Some(RuleRole::Refused(known(service, protocol, kind)?, refusal))
+    let CommentSubject::Refused(refusal) = RuleComment::of(rule)?.subject()? else { return None };
+    Some(RuleRole::Refused(known(rule, protocol, kind)?, refusal))
 }
 
 fn of_service(chain: &str, rule: &RuleSpec) -> Option<RuleRole> {
@@ -77,15 +65,13 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<RuleRole> {
         _ => return None,
     };
     let marks = target == MARK_MASQUERADE;
-    let about = comment(rule).unwrap_or_default();
     if chain.starts_with("KUBE-EXT-") {
-        return Some(match about {
-            _ if marks && about.starts_with("masquerade LOCAL ") => {
-                RuleRole::Mark(MasqueradeReason::FromNode)
-            }
+        use CommentSubject::{MasqueradeFromNode, PodTraffic, RouteFromNode};
+        return Some(match RuleComment::of(rule).and_then(RuleComment::subject) {
+            Some(MasqueradeFromNode) if marks => RuleRole::Mark(MasqueradeReason::FromNode),
             _ if marks => RuleRole::Mark(MasqueradeReason::External),
-            _ if about.starts_with("route LOCAL ") => RuleRole::ShortCircuit { from_node: true },
-            _ if about.starts_with("pod traffic ") => RuleRole::ShortCircuit { from_node: false },
+            Some(RouteFromNode) => RuleRole::ShortCircuit { from_node: true },
+            Some(PodTraffic) => RuleRole::ShortCircuit { from_node: false },
             _ if target.starts_with("KUBE-SVL-") => RuleRole::Policy(TrafficPolicy::Local),
             _ => RuleRole::Policy(TrafficPolicy::Cluster),
         });
@@ -102,11 +88,4 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<RuleRole> {
         return Some(RuleRole::SourceRange);
     }
     (marks && chain.starts_with("KUBE-SEP-")).then_some(RuleRole::Mark(MasqueradeReason::Hairpin))
-}
-
-fn comment(rule: &RuleSpec) -> Option<&str> {
-    rule.matches.iter().find_map(|m| match m {
-        Match::Comment(comment) => Some(&**comment),
-        _ => None,
-    })
 }

@@ -18,6 +18,15 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// The fill level in percent at which the table counts as nearly full.
+    const NEARLY_FULL_PERCENT: u64 = 90;
+
+    /// Whether the table is full, or nearly so. When it is full, the kernel drops new connections.
+    pub fn is_nearly_full(&self) -> bool {
+        let limit = self.max.saturating_mul(Self::NEARLY_FULL_PERCENT);
+        self.max > 0 && self.count.saturating_mul(100) >= limit
+    }
+
     /// Reads the fill level; `None` if the kernel does not track connections.
     ///
     /// # Errors

@@ -34,9 +34,6 @@ const TUNNELS: [&str; 18] = [
     "xfrm",
 ];
 
-/// A conntrack table is nearly full at this level.
-const NEARLY_FULL_PERCENT: u64 = 90;
-
 /// What a packet meets at its input interface and those below it.
 pub(super) fn of_input(interfaces: &mut Interfaces, name: &str) -> Vec<PathObstacle> {
     let all = with_lower(name);
@@ -135,9 +132,9 @@ pub(super) fn of_connection_tracking() -> Vec<PathObstacle> {
     Fill::read().ok().flatten().and_then(nearly_full).into_iter().collect()
 }
 
-fn nearly_full(Fill { count, max, .. }: Fill) -> Option<PathObstacle> {
-    let is_nearly_full = count.saturating_mul(100) >= max.saturating_mul(NEARLY_FULL_PERCENT);
-    (max > 0 && is_nearly_full).then_some(PathObstacle::FullTable { count, max })
+fn nearly_full(fill: Fill) -> Option<PathObstacle> {
+    let Fill { count, max, .. } = fill;
+    fill.is_nearly_full().then_some(PathObstacle::FullTable { count, max })
 }
 
 pub(super) fn of_error(family: IpFamily) -> Vec<PathObstacle> {

@@ -1,7 +1,7 @@
 //! Explains why no Service matches a packet.
 
 use rulegen_compiler as plan;
-use rulegen_net::{FrontendAddress, IpFamily, ServicePortName};
+use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use rulegen_ruleset::Origin;
 
 use super::Remarks;
@@ -60,13 +60,9 @@ impl Remarks<'_> {
     /// The service port that has this node port at another address of the node.
     fn node_port_elsewhere(&self) -> Option<ServicePortName> {
         let to = self.packet.destination;
-        let node_port = FrontendAddress::Node(IpFamily::of(to.ip()));
-        let services = self.plan?.services.iter();
-        let found = services.filter(|of| of.name.protocol == self.packet.protocol).find(|of| {
-            let mut frontends = of.frontends();
-            frontends.any(|(of, _)| of.address == node_port && of.port == to.port())
-        })?;
-        Some(found.name.clone())
+        let node_port = Frontend::node_port(IpFamily::of(to.ip()), self.packet.protocol, to.port());
+        let (owner, _) = self.plan?.owner_of(node_port)?;
+        Some(owner.name.clone())
     }
 
     fn endpoint_of(&self) -> Option<ServicePortName> {
