@@ -14,6 +14,8 @@ mod common;
 mod drawing;
 #[path = "layers/modules.rs"]
 mod modules;
+#[path = "layers/sentences.rs"]
+mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -94,6 +96,23 @@ fn no_two_files_of_a_crate_use_each_other() {
         }
     }
     assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));
+}
+
+/// Outcomes and reasons are types. `words.rs` has their English.
+#[test]
+fn sentences_about_outcomes_and_reasons_are_in_one_file() {
+    let inspect = root().join("crates/inspect/src");
+    // These say what is wrong with an argument.
+    let of_arguments =
+        ["explain/destination.rs", "packet_trace/target.rs"].map(|of| inspect.join(of));
+    let folders = ["explain", "rule_role", "packet_trace"].map(|of| inspect.join(of));
+    let files = folders.iter().flat_map(|folder| sources(folder));
+    let files = files.filter(|of| !of.ends_with("tests.rs") && !of_arguments.contains(of));
+    let others: Vec<(PathBuf, Vec<String>)> =
+        files.map(|of| (of.clone(), sentences::sentences(&of))).collect();
+    let others: Vec<_> = others.iter().filter(|(_, sentences)| !sentences.is_empty()).collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert!(!sentences::sentences(&inspect.join("words.rs")).is_empty());
 }
 
 /// The types of tests/ do not count: each folder there is a program of its own, which no crate uses.

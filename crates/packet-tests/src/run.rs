@@ -14,7 +14,7 @@ use crate::check::{ExpectationChecks, Mismatch};
 use crate::file::{Case, ClusterChange, Modes, TestFile};
 use crate::flexible::ListOr;
 use crate::inputs::CaseInputs;
-use crate::live::LiveRules;
+use crate::live::{LiveRules, check_node};
 use crate::node_rules::NodeRules;
 use crate::packet::packets;
 use crate::problem::FileProblem;
@@ -174,7 +174,7 @@ impl Run<'_> {
             }
         }
         if let Some((live, _)) = self.live {
-            let is_node = live.check_node(&node_rules.snapshot.node);
+            let is_node = check_node(live.host(), &node_rules.snapshot.node);
             let field = if case.node.is_some() { "node" } else { "inputs.node" };
             is_node.map_err(|message| FileProblem::of(field, message))?;
         }

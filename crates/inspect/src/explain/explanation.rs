@@ -17,7 +17,7 @@ use super::judgement::{Judge, Judged, Tracking};
 use super::network::HostNetwork;
 use super::no_address::NoPort;
 use super::outcome::Outcome;
-use super::packet::ShownPacket;
+use super::packet::{Sender, ShownPacket};
 use super::reason::{Reason, RemarkSubject};
 use super::remark::Remark;
 use crate::rule_role::RuleRole;
@@ -79,6 +79,17 @@ impl Explanation {
                 *told = Some(why);
             }
             _ => {}
+        }
+    }
+
+    /// Adds that route_localnet is off, if that matters: the kernel then drops translated packets of
+    /// this host to loopback addresses, whatever the rules. Those of others are translated before
+    /// they are routed.
+    pub fn without_route_localnet(&mut self) {
+        let is_own = self.packet.sender == Sender::ThisNode;
+        let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
+        if is_own && self.packet.to.ip().is_loopback() && self.ends.iter().any(is_translated) {
+            self.remarks.push(Remark::new(RemarkSubject::Refusal, Reason::RouteLocalnet));
         }
     }
 

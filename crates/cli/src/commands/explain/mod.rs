@@ -2,22 +2,18 @@
 
 mod destination;
 pub(super) mod live;
-mod network;
-mod obstacles;
-mod others;
 mod rules;
 pub(super) mod text;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use live::closed_loopback;
 use rulegen_compiler::plan;
 use rulegen_inspect::explain::{Explanation, Remark, UnresolvedService, origin_by_input};
 use rulegen_model::Cluster;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
-use rules::ExplainedRules;
+use rules::{ExplainedRules, actual};
 use serde::Serialize;
 use serde_json::json;
 
@@ -77,9 +73,9 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     let rules = match (args.live, &plan) {
         (true, _) => {
             let table = &args.proxy.nftables.nftables_table;
-            ExplainedRules::held(&args.kernel, table, found.config.mode, family)?
+            ExplainedRules::Actual(actual(&args.kernel, table, found.config.mode, family)?)
         }
-        (false, Some(plan)) => ExplainedRules::wanted(args, found.config.mode, plan),
+        (false, Some(plan)) => ExplainedRules::desired(args, found.config.mode, plan),
         (false, None) => {
             let message = "no rules to follow: use -f or --kubeconfig for objects, or --live for the rules in this kernel";
             return Err(WrongUsage(message.to_owned()).into());
@@ -113,17 +109,14 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         (None, None) => rules.origin(from, destination.ip()),
     };
     let packet = Packet { origin, source: from, destination, protocol };
-    let mut explanation = rules.explain(&local, &packet, plan.as_ref());
-    if let Some(no_port) = args.to.no_port() {
-        explanation.without_port(no_port);
-    }
-    if let Some(cluster) = cluster {
-        explanation.add_objects(&cluster.objects, &cluster.snapshot, family);
-    }
-    if args.live {
-        explanation.remarks.extend(closed_loopback(found.config.mode, &packet, &explanation));
-    }
-    rules.on_host(&mut explanation, &local);
+    let mut explanation = rules.explain(&local, &packet, plan.as_ref(), |explanation| {
+        if let Some(no_port) = args.to.no_port() {
+            explanation.without_port(no_port);
+        }
+        if let Some(cluster) = cluster {
+            explanation.add_objects(&cluster.objects, &cluster.snapshot, family);
+        }
+    });
     explanation.remarks.splice(..0, remark);
     Ok(explanation)
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context, Result};
 use rulegen_inspect::explain::{
     HairpinFact, HostNetwork, PathObstacle, Place, Reason, Remark, RemarkSubject, RouteFact,
     RouteFailure, RouteInput, RouteQuery,
@@ -19,14 +18,15 @@ use rulegen_os::host;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl, ipv6_interface_setting};
 use rulegen_ruleset::{Origin, Packet};
 
+use super::error::LiveError;
 use super::obstacles;
-use crate::WrongUsage;
 
 /// The interface through which packets come in.
-pub(super) struct InputInterface {
-    pub(super) interface: String,
+pub struct InputInterface {
+    /// Its name.
+    pub interface: String,
     /// Why it is not the one that was named.
-    pub(super) remark: Option<Remark>,
+    pub remark: Option<Remark>,
 }
 
 /// The network of this host.
@@ -41,11 +41,10 @@ pub(super) struct LiveNetwork {
 }
 
 impl LiveNetwork {
-    pub(super) fn open() -> Result<Self> {
-        const FAILED: &str = "cannot ask the kernel for routes and interfaces (rtnetlink)";
+    pub(super) fn open() -> Result<Self, LiveError> {
         Ok(Self {
-            routes: RefCell::new(Routes::open().context(FAILED)?),
-            interfaces: RefCell::new(Interfaces::open().context(FAILED)?),
+            routes: RefCell::new(Routes::open().map_err(LiveError::Network)?),
+            interfaces: RefCell::new(Interfaces::open().map_err(LiveError::Network)?),
             selectors: Default::default(),
             has_ipsec: OnceCell::new(),
             of_host: OnceCell::new(),
@@ -60,16 +59,14 @@ impl LiveNetwork {
 
     /// The interface through which packets of a named one come in: the bridge or bond that has it as a
     /// port.
-    pub(super) fn input(&self, name: &str) -> Result<InputInterface> {
+    pub(super) fn input(&self, name: &str) -> Result<InputInterface, LiveError> {
         const TAKE_PACKETS: [&str; 3] = ["bridge", "bond", "team"];
         let mut interfaces = self.interfaces.borrow_mut();
         let mut link = |name: &str| {
-            let link = interfaces.link(name);
-            link.with_context(|| format!("cannot ask the kernel for interface {name} (rtnetlink)"))
+            let failed = |error| LiveError::Interface(name.to_owned(), error);
+            interfaces.link(name).map_err(failed)
         };
-        let named = link(name)?.ok_or_else(|| {
-            WrongUsage(format!("this node has no interface {name} (--interface): see `ip link`"))
-        })?;
+        let named = link(name)?.ok_or_else(|| LiveError::NoInterface(name.to_owned()))?;
         let (mut interface, mut next) = (name.to_owned(), named.master);
         // A bond may be a port of a bridge. The kernel has a limit of eight too (MAX_NEST_DEV).
         for _ in 0..8 {

@@ -1,7 +1,6 @@
 //! The base chains of other programs, which a packet passes besides the followed rules.
 
-use anyhow::Result;
-use rulegen_kernel::iptables::{Variant, is_installed};
+use rulegen_kernel::iptables::{Iptables, Variant, is_installed};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_net::IpFamily;
 use rulegen_os::host;
@@ -9,8 +8,10 @@ use rulegen_ruleset::firewall::{FirewallBaseChain, chain_of_iptables, of_iptable
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table};
 use rulegen_ruleset::nftables::{Name, TableFamily};
 
-use crate::args::KernelArgs;
-use crate::commands::iptables;
+use super::error::LiveError;
+
+/// Access to iptables of a family and variant.
+pub type IptablesAccess<'a> = &'a dyn Fn(IpFamily, Variant) -> Iptables;
 
 /// The rules that are followed.
 pub(super) enum Followed<'a> {
@@ -24,13 +25,13 @@ pub(super) enum Followed<'a> {
 pub(super) fn base_chains(
     family: IpFamily,
     followed: &Followed<'_>,
-    args: &KernelArgs,
-) -> Result<Vec<FirewallBaseChain>> {
+    iptables: IptablesAccess<'_>,
+) -> Result<Vec<FirewallBaseChain>, LiveError> {
     let saved;
     let of_nft = match followed {
         Followed::Ruleset(Variant::Nft, ruleset) => Some(*ruleset),
         _ => {
-            saved = iptables_nft(family, args);
+            saved = iptables_nft(family, iptables);
             saved.as_ref()
         }
     };
@@ -41,7 +42,7 @@ pub(super) fn base_chains(
         is_shown(table) && !(is_followed && is_followed_table(table))
     };
     chains.extend(of_nft.into_iter().flat_map(|rules| of_iptables(rules, "", is_of_iptables)));
-    chains.extend(of_iptables_legacy(family, followed, args));
+    chains.extend(of_iptables_legacy(family, followed, iptables));
     Ok(chains)
 }
 
@@ -51,7 +52,7 @@ fn of_nftables(
     family: IpFamily,
     followed: &Followed<'_>,
     is_shown: impl Fn(Table) -> bool,
-) -> Result<Vec<FirewallBaseChain>> {
+) -> Result<Vec<FirewallBaseChain>, LiveError> {
     let own = TableFamily::from(family);
     let of_iptables = |of: TableFamily, table: &str| {
         let known = Table::ALL.into_iter().find(|known| known.name() == table);
@@ -81,13 +82,13 @@ fn of_nftables(
 }
 
 /// The tables of iptables-nft; `None` if there are none, or they cannot be read.
-fn iptables_nft(family: IpFamily, args: &KernelArgs) -> Option<Ruleset> {
+fn iptables_nft(family: IpFamily, iptables: IptablesAccess<'_>) -> Option<Ruleset> {
     let own = TableFamily::from(family);
     let chains = NfTables::open().ok()?.base_chains().ok()?;
     let is_of_iptables = |table: &str| Table::ALL.into_iter().any(|of| of.name() == table);
     let mut tables = chains.iter().filter(|(id, _)| id.family == own).map(|(id, _)| &id.table);
     let is_used = tables.any(|table| is_of_iptables(table.as_str()));
-    is_used.then(|| iptables(family, Variant::Nft, args).save().ok())?
+    is_used.then(|| iptables(family, Variant::Nft).save().ok())?
 }
 
 /// `explain` follows these tables.
@@ -103,7 +104,7 @@ fn is_not_followed(table: Table) -> bool {
 fn of_iptables_legacy(
     family: IpFamily,
     followed: &Followed<'_>,
-    args: &KernelArgs,
+    iptables: IptablesAccess<'_>,
 ) -> Vec<FirewallBaseChain> {
     const SUFFIX: &str = " of iptables-legacy";
     if let Followed::Ruleset(Variant::Legacy, ruleset) = followed {
@@ -114,7 +115,7 @@ fn of_iptables_legacy(
         return Vec::new();
     }
     let saved = is_installed(family, Variant::Legacy)
-        .then(|| iptables(family, Variant::Legacy, args).save().ok())
+        .then(|| iptables(family, Variant::Legacy).save().ok())
         .flatten();
     match saved {
         Some(ruleset) => of_iptables(&ruleset, SUFFIX, |_| true),
