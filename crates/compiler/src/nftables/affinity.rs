@@ -41,21 +41,21 @@ pub(super) fn add(
     path: &ServicePath,
     contribution: &mut Contribution,
 ) {
-    let mut affinity = Affinity { plan, service, path, contribution };
+    let mut affinity = AffinityChains { plan, service, path, contribution };
     affinity.clients();
     affinity.endpoints();
     affinity.choices(TrafficPolicy::Cluster, &service.cluster_endpoints);
     affinity.choices(TrafficPolicy::Local, &service.local_endpoints);
 }
 
-struct Affinity<'a> {
+struct AffinityChains<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
     path: &'a ServicePath,
     contribution: &'a mut Contribution,
 }
 
-impl Affinity<'_> {
+impl AffinityChains<'_> {
     fn clients(&mut self) {
         let comment = format!("clients of {} and what they got", self.service.name);
         let set = Set { dynamic: true, ..Set::new(&[Field::Address, Field::Number], &comment) };

@@ -31,7 +31,7 @@ proptest! {
                         let client = match destination.ip() {
                             // The kernel drops such packets from outside before any rule.
                             ip if ip.is_loopback() && client.origin != Origin::Host => continue,
-                            ip if ip.is_loopback() => Client { source: ip, ..client },
+                            ip if ip.is_loopback() => ClientKind { source: ip, ..client },
                             _ => client,
                         };
                         let packet = Packet {
@@ -59,15 +59,15 @@ pub(crate) fn local_addresses(family: IpFamily) -> Vec<IpAddr> {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub(crate) struct ClientKind {
     pub(crate) origin: Origin,
     pub(crate) source: IpAddr,
 }
 
 /// A local pod, a pod on another node, clients outside in and out of source ranges, the node
 /// itself, and the first endpoint of the Service.
-pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
-    let through = |interface: &str, source: &str| Client {
+pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<ClientKind> {
+    let through = |interface: &str, source: &str| ClientKind {
         origin: Origin::Interface(interface.to_owned()),
         source: source.parse().unwrap(),
     };
@@ -78,14 +78,14 @@ pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
             through("eth1", "10.244.2.200"),
             through("eth0", "198.18.0.1"),
             through("eth0", "203.0.113.99"),
-            Client { origin: Origin::Host, source: "192.168.50.1".parse().unwrap() },
+            ClientKind { origin: Origin::Host, source: "192.168.50.1".parse().unwrap() },
         ],
         IpFamily::Ipv6 => vec![
             through("cali1", "fd00:10:244:1::200"),
             through("eth1", "fd00:10:244:2::200"),
             through("eth0", "fd00:50::99"),
             through("eth0", "2001:db8:9::1"),
-            Client { origin: Origin::Host, source: "fd00:50::1".parse().unwrap() },
+            ClientKind { origin: Origin::Host, source: "fd00:50::1".parse().unwrap() },
         ],
     };
     let first = service.reachable_endpoints.first();
@@ -146,7 +146,7 @@ fn expected(
     plan: &Plan,
     service: &ServicePlan,
     kind: AddressKind,
-    client: &Client,
+    client: &ClientKind,
     local: &[IpAddr],
 ) -> Expected {
     let from_pod = is_pod(plan, client);
@@ -207,7 +207,7 @@ fn expected(
 /// in INPUT and FORWARD, as in kube-proxy. Packets from the node to itself go through INPUT.
 fn refused(
     external: &External,
-    client: &Client,
+    client: &ClientKind,
     address: ExternalAddress,
     local: &[IpAddr],
 ) -> Expected {
@@ -224,7 +224,7 @@ fn refused(
     }
 }
 
-pub(crate) fn is_pod(plan: &Plan, client: &Client) -> bool {
+pub(crate) fn is_pod(plan: &Plan, client: &ClientKind) -> bool {
     match (&plan.pod_traffic, &client.origin) {
         (Some(PodTraffic::From(network)), _) => network.contains(&client.source),
         (Some(PodTraffic::Through(bridge)), Origin::Interface(name)) => name == bridge,
