@@ -103,7 +103,7 @@ async fn http_requests_get_expected_status_and_body() {
         ("GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "later"),
         (
             "GET /never HTTP/1.1\r\nHost: a\r\n\r\n",
-            "500 Internal TestServer Error",
+            "500 Internal Server Error",
             "500 internal server error\n",
         ),
         ("HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),

@@ -44,10 +44,14 @@ pub enum ProtobufError {
     /// The object within is compressed or has another format.
     #[error("unsupported encoding {0:?} of the object")]
     Encoding(String),
-    /// A field has the wrong type or is truncated. The text names it and the messages around it,
-    /// innermost first: `ServiceSpec.ports: Service.spec: invalid wire type …`.
-    #[error(transparent)]
-    Field(#[from] DecodeError),
+    /// A field has the wrong type or is truncated.
+    #[error("{}{message}", .path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default())]
+    Field {
+        /// The path of the field, such as `spec.ports.port`; none if the message has no fields.
+        path: Option<String>,
+        /// The error of the decoder.
+        message: String,
+    },
 }
 
 /// A list or object whose type is known.
@@ -210,7 +214,10 @@ fn with_metadata(metadata: &ObjectMetaMessage, object: Result<Object, Box<Proble
 }
 
 fn problem(kind: Kind, metadata: &ObjectMetaMessage, error: ProtobufError) -> Box<Problem> {
-    let problem = Problem::new(Severity::Warning, error.to_string());
+    let problem = match error {
+        ProtobufError::Field { path: Some(path), message } => Problem::warning(path, message),
+        error => Problem::new(Severity::Warning, error.to_string()),
+    };
     let namespace = match (kind, metadata.namespace.as_str()) {
         (Kind::Service | Kind::EndpointSlice, "") => "default",
         (_, namespace) => namespace,
@@ -223,7 +230,25 @@ fn problem(kind: Kind, metadata: &ObjectMetaMessage, error: ProtobufError) -> Bo
 }
 
 fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, ProtobufError> {
-    Ok(M::decode(bytes)?)
+    M::decode(bytes).map_err(|error| field_error(&error))
+}
+
+/// Separates the path of the field from prost's message, which has the innermost field first:
+/// `failed to decode Protobuf message: ServiceSpec.ports: Service.spec: invalid varint`. prost has no
+/// other access to it. Only for people: nothing is decided by it, and an unknown form is shown whole.
+fn field_error(error: &DecodeError) -> ProtobufError {
+    let text = error.to_string();
+    let mut rest = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
+    let mut path = Vec::new();
+    while let Some((step, after)) = rest.split_once(": ")
+        && let Some((_, field)) = step.split_once('.').filter(|_| !step.contains(' '))
+    {
+        path.push(field.strip_prefix("r#").unwrap_or(field));
+        rest = after;
+    }
+    path.reverse();
+    let path = Some(path.join(".")).filter(|path| !path.is_empty());
+    ProtobufError::Field { path, message: rest.to_owned() }
 }
 
 /// The start of bytes that are something else, for messages.
