@@ -175,5 +175,6 @@ fn log_format_json_for_startup_error() {
     let text = crate::common::stderr(&output);
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["level"], "ERROR", "{text}");
-    assert!(last["message"].as_str().unwrap().contains("/nowhere/config.yaml"), "{text}");
+    assert_eq!(last["message"], "command failed", "{text}");
+    assert!(last["error"].as_str().unwrap().contains("/nowhere/config.yaml"), "{text}");
 }

@@ -691,7 +691,10 @@ fn agent_iptables_netlink_keeps_a_chain_in_use_and_writes_the_rest() {
         let flags = "--hostname-override node-1 --iptables-variant nft --ip-family ipv4";
         let applied =
             namespace.rulegen(&format!("{flags} --yes -f {}", example("loadbalancer.yaml")));
-        assert!(stderr(&applied).contains(&why), "{}", stderr(&applied));
+        let sentence = format!(
+            "chain {chain} of table ip nat was emptied but cannot be deleted because {used_by}"
+        );
+        assert!(stderr(&applied).contains(&sentence), "{}", stderr(&applied));
         let cleaned = namespace.rulegen("cleanup --yes");
         assert!(stderr(&cleaned).contains(chain), "{}", stderr(&cleaned));
         namespace.run(undo);
