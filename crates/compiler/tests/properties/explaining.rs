@@ -18,7 +18,7 @@ use rulegen_ruleset::{Origin, Packet};
 use serde_json::json;
 
 use crate::cluster::{config, objects, plans};
-use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
+use crate::meaning::{ClientKind, clients, frontends, is_pod, local_addresses};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
@@ -162,7 +162,7 @@ fn record_remarks_on_other_rules() {
 fn check(
     explanation: &Explanation,
     plan: &Plan,
-    client: &Client,
+    client: &ClientKind,
     is_planned: bool,
 ) -> Result<(), TestCaseError> {
     record(explanation);
