@@ -270,7 +270,8 @@ impl Docker {
             "stop" => {
                 self.signal("TERM");
                 let mut daemon = self.daemon.take().unwrap();
-                eventually("dockerd has exited", || daemon.0.try_wait().unwrap().is_some());
+                // It waits up to 15 s for its parts to end (--shutdown-timeout).
+                within(4 * SOON, "dockerd has exited", || daemon.0.try_wait().unwrap().is_some());
             }
             "set FORWARD to DROP" => {
                 let rules = node.file("docker-user", DOCKER_USER);
