@@ -6,7 +6,7 @@ use crate::common::{Scratch, root, rulegen, stderr, stdout};
 
 /// Command lines of published installers. `agent --write-config-to` accepts the flags of a running
 /// agent and exits.
-const INSTALLERS: [(&str, &str); 12] = [
+const INSTALLERS: [(&str, &str); 21] = [
     (
         "k3s",
         "--cluster-cidr=10.42.0.0/16 --conntrack-max-per-core=0 \
@@ -50,6 +50,51 @@ const INSTALLERS: [(&str, &str); 12] = [
         "--cluster-cidr=10.128.0.0/14 --proxy-mode=iptables --iptables-sync-period=1h \
          --iptables-min-sync-period=0 --logging-format=text --log-flush-frequency=5s \
          --vmodule=proxier=4",
+    ),
+    // The command lines below were published with manifests, units and issues.
+    ("kubeadm", "--hostname-override=node-1 --v=2"),
+    ("EKS", "--v=2 --hostname-override=node-1 --metrics-bind-address=0.0.0.0:10249"),
+    (
+        "GKE 1.33, a DaemonSet",
+        "--cluster-cidr=192.168.0.0/16 --oom-score-adj=-998 --v=2 \
+         --feature-gates=UnauthenticatedHTTP2DOSMitigation=true,KMSv1=true,\
+         WatchCacheInitializationPostStartHook=true --iptables-sync-period=1m \
+         --iptables-min-sync-period=10s --ipvs-sync-period=1m --ipvs-min-sync-period=10s \
+         --detect-local-mode=NodeCIDR",
+    ),
+    (
+        "GKE 1.34, a static pod",
+        "--master=https://10.142.0.7 --kubeconfig=/var/lib/kube-proxy/kubeconfig \
+         --cluster-cidr=10.44.0.0/14 --oom-score-adj=-998 --v=2 \
+         --feature-gates=RotateKubeletServerCertificate=true,ExecProbeTimeout=false \
+         --iptables-sync-period=1m --iptables-min-sync-period=10s --ipvs-sync-period=1m \
+         --ipvs-min-sync-period=10s --detect-local-mode=NodeCIDR",
+    ),
+    (
+        "bare metal, with --masquerade-all",
+        "--masquerade-all --master=https://192.0.2.1:6443 --kubeconfig=/var/lib/kubelet/kubeconfig \
+         --proxy-mode=iptables --v=2",
+    ),
+    (
+        "puppet",
+        "--alsologtostderr=true --log-file=/var/log/kube-proxy.log --hostname-override=node-1",
+    ),
+    (
+        "a unit file, with the scheduler of IPVS",
+        "--cluster-cidr 172.7.0.0/16 --hostname-override node-1 --proxy-mode=nftables \
+         --ipvs-scheduler=nq --kubeconfig ./conf/kube-proxy.kubeconfig",
+    ),
+    (
+        "underscores of a library for Jsonnet",
+        "--cluster_cidr=192.168.64.0/19 --v=2 --conntrack_max_per_core=0 \
+         --conntrack_tcp_timeout_close_wait=0 --conntrack_tcp_timeout_established=0",
+    ),
+    (
+        "Kubernetes 1.2",
+        "--bind-address=0.0.0.0 --conntrack-max=262144 --healthz-bind-address=127.0.0.1 \
+         --healthz-port=10249 --kube-api-burst=10 --kube-api-qps=5 --log-flush-frequency=5s \
+         --masquerade-all=false --oom-score-adj=-999 --proxy-port-range= \
+         --udp-timeout=250ms",
     ),
     (
         "klog",
