@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Trial> {
 
 fn mismatch(folder: &Path) -> Option<String> {
     let mut wrong = Vec::new();
-    for format in ["text", "json", "sarif"] {
+    for format in ["text", "json", "sarif", "codequality"] {
         let output = match format {
             "text" => folder.join("output.text"),
             // Files with the extension json are manifests.
@@ -43,6 +43,11 @@ fn mismatch(folder: &Path) -> Option<String> {
             let text = found.rsplit_once("exit status").map_or("", |(text, _)| text);
             let read = serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
             wrong.extend(read.map_or_else(Some, |log| wrong_in_sarif(&log)));
+        }
+        if format == "codequality" {
+            let text = found.rsplit_once("exit status").map_or("", |(text, _)| text);
+            let read = serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+            wrong.extend(read.map_or_else(Some, |report| wrong_in_code_quality(&report)));
         }
         if format != "text" && !output.exists() {
             continue;
@@ -81,6 +86,36 @@ fn folders_of_codes() -> Option<String> {
     let folders: BTreeSet<String> =
         folders.iter().map(|of| stem(of).to_owned()).filter(|of| !of.starts_with(OTHERS)).collect();
     (codes != folders).then(|| difference(&format!("{codes:#?}"), &format!("{folders:#?}")))
+}
+
+/// What GitLab requires of a Code Quality report.
+fn wrong_in_code_quality(report: &Value) -> Option<String> {
+    let issues = report.as_array().expect("a list");
+    let text = |issue: &Value, path: &str| {
+        let text = issue.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        text.to_owned()
+    };
+    let is_right = |issue: &&Value| {
+        let has_texts = ["/description", "/check_name", "/fingerprint", "/location/path"]
+            .iter()
+            .all(|path| !text(issue, path).is_empty());
+        let path = text(issue, "/location/path");
+        let severities = ["info", "minor", "major", "critical", "blocker"];
+        has_texts
+            && !path.starts_with('/')
+            && !path.starts_with("./")
+            && severities.contains(&&*text(issue, "/severity"))
+            && issue.pointer("/location/lines/begin").and_then(Value::as_u64) > Some(0)
+    };
+    let wrong: Vec<String> =
+        issues.iter().filter(|issue| !is_right(issue)).map(Value::to_string).collect();
+    let fingerprints: BTreeSet<String> =
+        issues.iter().map(|issue| text(issue, "/fingerprint")).collect();
+    match wrong.is_empty() {
+        true if fingerprints.len() == issues.len() => None,
+        true => Some("fingerprints are not unique".to_owned()),
+        false => Some(wrong.join("\n")),
+    }
 }
 
 /// What the schema of SARIF 2.1.0 requires of the properties that are used.

@@ -136,7 +136,9 @@ fn gitlab_jobs_run_lint_test_and_golden() {
     };
     let lint = job("rulegen-lint", &[("RULEGEN_MANIFESTS", "examples/lint")]);
     assert_eq!(status(&lint), 1, "{}", stderr(&lint));
-    assert!(scratch.0.join("rulegen-lint.sarif").exists());
+    let report = &template["rulegen-lint"]["artifacts"]["reports"]["codequality"];
+    let report = fs::read_to_string(scratch.0.join(report.as_str().unwrap())).unwrap();
+    assert!(report.contains("\"check_name\": \"rulegen/frontend-conflict\""), "{report}");
     let clean = job("rulegen-lint", &[("RULEGEN_MANIFESTS", "examples/nodeport.yaml")]);
     assert_eq!(status(&clean), 0, "{}", stdout(&clean));
     let tests = job("rulegen-test", &[("RULEGEN_TESTS", "examples/tests/shop-failing.yaml")]);

@@ -48,16 +48,16 @@ fn golden_rules_of_the_example_are_up_to_date() {
 fn golden_check_shows_changes_by_service_in_both_modes_once_for_all_nodes() {
     let scratch = example("golden-check");
     let (status, text) = run(&scratch, "--check");
-    assert_eq!((status, text.matches("missing").count()), (1, 1), "{text}");
+    assert_eq!((status, text.matches("the file does not exist").count()), (1, 1), "{text}");
     assert_eq!(run(&scratch, "--update"), (0, "8 files written, 0 unchanged, 0 removed\n".into()));
     assert_eq!(run(&scratch, "--check"), (0, "8 files are up to date\n".into()));
     edit(&scratch, "nodeport.yaml", "10.244.3.7", "10.244.3.9");
     let before = fs::read(&files(&scratch)[0]).unwrap();
     let (status, text) = run(&scratch, "--check");
     assert_eq!(status, 1);
-    assert!(
-        text.ends_with("8 files differ: review the changes, then run `rulegen golden --update`\n")
-    );
+    let remedy =
+        "8 files differ. If the changes are intended, run: rulegen golden --update golden\n";
+    assert!(text.ends_with(remedy), "{text}");
     assert_eq!(text.matches("~ default/web-service TCP").count(), 2, "one per mode: {text}");
     assert!(text.contains("  ~ NodePort *:30080/TCP\n    - endpoint 10.244.3.7:8080\n"), "{text}");
     assert!(text.contains("  map ip rulegen endpoints: changed\n"), "{text}");
@@ -75,7 +75,10 @@ fn golden_update_removes_only_its_own_files() {
     edit(&scratch, "golden/golden.yaml", "name: default", "name: plain");
     let (status, text) = run(&scratch, "--check");
     assert_eq!(status, 1);
-    assert!(text.contains("rules/default/node-1.nft\n") && text.contains("no longer needed"));
+    assert!(
+        text.contains("rules/default/node-1.nft\n")
+            && text.contains("configuration needs this file")
+    );
     assert_eq!(run(&scratch, "--update"), (0, "2 files written, 2 unchanged, 6 removed\n".into()));
     let names = files(&scratch);
     let names = names.iter().map(|of| of.strip_prefix(&scratch.0).unwrap().display().to_string());

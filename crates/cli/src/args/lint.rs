@@ -18,8 +18,9 @@ Examples:
   # Show notes too, and fail on errors only
   rulegen lint -f examples/nodeport.yaml -f examples/clusterip.yaml --severity note --fail-on error
 
-  # Write results for a code scanning service; list all codes
+  # Write results for GitHub and for GitLab; list all codes
   rulegen lint -f examples/lint -o sarif > lint.sarif
+  rulegen lint -f examples/lint -o codequality > lint.json
   rulegen lint --list
 
 Ignore findings: a comment `# rulegen:ignore CODE,CODE # reason` on a line of its own counts for the \
@@ -84,4 +85,6 @@ pub(crate) enum LintForm {
     Json,
     /// SARIF 2.1.0
     Sarif,
+    /// Code Quality report of GitLab (JSON)
+    Codequality,
 }

@@ -10,7 +10,7 @@ use crate::paint::Paint;
 
 /// The changes from the stored text to the rules, by Service.
 pub(super) fn describe(stored: Option<&str>, file: &RulesFile, paint: Paint) -> String {
-    let Some(stored) = stored else { return "missing\n".to_owned() };
+    let Some(stored) = stored else { return "the file does not exist\n".to_owned() };
     match report(stored, file) {
         Ok(report) if !report.is_empty() => {
             let mut out = Vec::new();
@@ -18,7 +18,7 @@ pub(super) fn describe(stored: Option<&str>, file: &RulesFile, paint: Paint) -> 
             let _ = text::write(&mut out, &report, &paint);
             String::from_utf8_lossy(&out).into_owned()
         }
-        Ok(_) => "the text differs, but not the rules\n".to_owned(),
+        Ok(_) => "the text differs, the rules are the same\n".to_owned(),
         Err(wrong) => format!("{wrong}\n"),
     }
 }

@@ -32,10 +32,14 @@ fn compare_or_update(args: &GoldenArgs) -> Result<u8> {
     let settings = Settings::read(&args.folder)?;
     let wanted = render::all(&settings, &args.folder)?;
     let folder = RulesFolder::open(&args.folder)?;
-    if args.update { update(&folder, &wanted) } else { check(&folder, &wanted) }
+    if args.update { update(&folder, &wanted) } else { check(args, &folder, &wanted) }
 }
 
-fn check(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u8> {
+fn check(
+    args: &GoldenArgs,
+    folder: &RulesFolder,
+    wanted: &BTreeMap<String, RulesFile>,
+) -> Result<u8> {
     let paint = Paint::for_stdout();
     // Nodes often have the same changes.
     let mut paths_by_change: Vec<(String, Vec<String>)> = Vec::new();
@@ -53,7 +57,7 @@ fn check(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u
         }
     }
     for path in folder.stale(wanted)? {
-        add(&path, "no longer needed\n".to_owned());
+        add(&path, "no node, mode or configuration needs this file\n".to_owned());
     }
     let count: usize = paths_by_change.iter().map(|(_, paths)| paths.len()).sum();
     if count == 0 {
@@ -66,7 +70,10 @@ fn check(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u
         out += &format!("{}{change}\n", paths.collect::<String>());
     }
     let plural = if count == 1 { "file differs" } else { "files differ" };
-    out += &format!("{count} {plural}: review the changes, then run `rulegen golden --update`\n");
+    out += &format!(
+        "{count} {plural}. If the changes are intended, run: rulegen golden --update {}\n",
+        args.folder.display()
+    );
     print(&out)?;
     Ok(1)
 }

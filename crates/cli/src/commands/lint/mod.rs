@@ -1,5 +1,6 @@
 //! `rulegen lint`: reads manifests, prints findings, sets the status.
 
+mod codequality;
 mod counts;
 mod json;
 mod list;
@@ -47,6 +48,7 @@ fn run_checks(args: &LintArgs) -> Result<u8> {
         LintForm::Text => text::describe(&shown, hidden.len(), objects, Paint::for_stdout()),
         LintForm::Json => json::describe(&shown, hidden.len(), objects)?,
         LintForm::Sarif => sarif::describe(&shown)?,
+        LintForm::Codequality => codequality::describe(&shown)?,
     })?;
     Ok(status(&shown, fail_on))
 }
