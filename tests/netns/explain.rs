@@ -206,6 +206,11 @@ fn check_certain(
     doctor: &Diagnosis,
     seen: &mut Seen,
 ) -> Result<(), TestCaseError> {
+    if others.asks_for_no_interface() {
+        let arguments = explain_arguments(lab, files, packet, "--live --interface none0");
+        let output = lab.node.rulegen(&arguments);
+        prop_assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    }
     let explained = explained(lab, files, packet, others.live_flags(packet.from));
     doctor.check(packet, &explained)?;
     let ends_of = explained["ends"].as_array().unwrap();
@@ -389,6 +394,12 @@ fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseE
 }
 
 fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Value {
+    let output = lab.node.rulegen(&explain_arguments(lab, files, packet, live));
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+fn explain_arguments(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> String {
     let (_, source) = lab.source(packet.from, packet.to);
     // --live finds the interface.
     let interface = match packet.from {
@@ -403,12 +414,10 @@ fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Valu
         Proto::Tcp => "tcp",
         Proto::Udp => "udp",
     };
-    let output = lab.node.rulegen(&format!(
+    format!(
         "explain {live} --allow-empty -f {} --config {} {interface} --from {source} --to {}/{proto} -o json",
         files.cluster, files.config, packet.to
-    ));
-    assert!(output.status.success(), "{}", stderr(&output));
-    serde_json::from_str(&stdout(&output)).unwrap()
+    )
 }
 
 #[derive(Debug, Clone, PartialEq)]

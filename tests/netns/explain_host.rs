@@ -197,5 +197,36 @@ fn explain_socket_program_of_root_cgroup_is_a_condition() {
     assert!(!inside(&connect).status.success());
     assert_eq!(codes(), "socket-programs");
     drop(attached);
-    let _ = lab.node.shell(&format!("mount -t cgroup2 none {folder} && rmdir {cgroup}"));
+
+    // The program of a pod's cgroup sees only the packets of that pod.
+    let pod = format!("{cgroup}/kubepods.slice/pod1");
+    let script =
+        format!("mount -t cgroup2 none {folder} && mkdir -p {pod} && exec {bpf} connect4 {pod}");
+    let attach = lab.node.file("attach-pod", &format!("#!/bin/sh\n{script}\n"));
+    let attached = AttachedProgram::new(&lab.node, "sh", [&attach, ""]);
+    assert!(inside(&connect).status.success());
+    assert_eq!(codes(), "socket-programs");
+    drop(attached);
+    assert_eq!(codes(), Value::Null);
+    let rmdir = format!("rmdir {pod} {cgroup}/kubepods.slice {cgroup}");
+    let _ = lab.node.shell(&format!("mount -t cgroup2 none {folder} && {rmdir}"));
+}
+
+/// IPv6 does not forward packets with a link-local source. A route of type local has no address of
+/// this host, and its packets are received (AnyIP).
+#[test]
+fn explain_link_local_source_reaches_addresses_of_local_routes_only() {
+    let lab = Topology::new("explain-anyip");
+    let file = one_endpoint(&lab, ELSEWHERE_IPS[0]);
+    let flags = apply(&lab, &file, "nftables");
+    let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv6 --allow-empty"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    lab.node.run("ip -6 route add local 2001:db8:a::/64 dev lo");
+    for (to, wanted) in [
+        ("[2001:db8:a::5]:80", end("passes", "", &[])),
+        ("[fd00:10:244:1::5]:80", end("unreachable", "no-route", &[])),
+    ] {
+        let packet = format!("--from fe80::1 --to {to} --interface eth0");
+        assert_eq!(only_end(&lab, &flags, &packet), wanted, "{to}");
+    }
 }

@@ -80,10 +80,16 @@ enum HostFault {
     TcFilter,
     /// The route to the other node has a second next hop, which drops packets.
     Multipath,
+    /// An endpoint is behind an interface where nothing has its address.
+    DeadEndpoint,
+    /// Replies to a client take another way, on which they are lost.
+    AsymmetricRoute,
+    /// explain is asked about an interface that does not exist.
+    NoSuchInterface,
 }
 
 /// Conditions that depend on the address of the packet, its ports, interfaces and connection.
-const NFT_CONDITIONS: [&str; 28] = [
+const NFT_CONDITIONS: [&str; 29] = [
     "ip daddr 10.244.1.0/24",
     "ip daddr 10.244.2.0/24",
     "ip daddr != 10.244.0.0/16",
@@ -105,6 +111,7 @@ const NFT_CONDITIONS: [&str; 28] = [
     "iifname \"cali1\"",
     "iifname { \"cali1\", \"eth0\" }",
     "iifname \"cali*\"",
+    "iifname \"none0\"",
     "oifname \"eth1\"",
     "oifname != \"cali2\"",
     "ct state new",
@@ -114,10 +121,19 @@ const NFT_CONDITIONS: [&str; 28] = [
     "limit rate 10000/second",
 ];
 
-const NFT_ACTIONS: [&str; 7] =
-    ["drop", "drop", "reject", "accept", "return", "jump other", "goto other"];
+const NFT_ACTIONS: [&str; 9] = [
+    "drop",
+    "drop",
+    "reject",
+    "accept",
+    "return",
+    "jump other",
+    "goto other",
+    "meta mark set meta mark or 0x4000",
+    "meta mark set meta mark and 0xffffbfff",
+];
 
-const IPTABLES_CONDITIONS: [&str; 19] = [
+const IPTABLES_CONDITIONS: [&str; 20] = [
     "-d 10.244.1.0/24",
     "! -d 10.244.0.0/16",
     "-s 10.244.1.5/32",
@@ -125,6 +141,7 @@ const IPTABLES_CONDITIONS: [&str; 19] = [
     SERVICES,
     "-i cali1",
     "! -i eth0",
+    "-i none0",
     "-o eth1",
     "-p tcp",
     "-p udp",
@@ -167,6 +184,9 @@ pub(crate) fn other_rules() -> impl Strategy<Value = OtherRules> {
         1 => Just(HostFault::ForwardingOff),
         1 => Just(HostFault::TcFilter),
         1 => Just(HostFault::Multipath),
+        1 => Just(HostFault::DeadEndpoint),
+        1 => Just(HostFault::AsymmetricRoute),
+        1 => Just(HostFault::NoSuchInterface),
     ];
     let hairpin = select(vec![Some(false), Some(false), Some(true), None]);
     (nftables, iptables, untracked, host, hairpin).prop_map(
@@ -220,7 +240,13 @@ fn iptables_chain() -> impl Strategy<Value = IptablesChain> {
     ];
     let rule = (
         prop::collection::vec(select(IPTABLES_CONDITIONS.to_vec()), 1..3),
-        select(vec!["DROP", "ACCEPT", "RETURN"]),
+        select(vec![
+            "DROP",
+            "ACCEPT",
+            "RETURN",
+            "MARK --set-xmark 0x4000/0x4000",
+            "MARK --set-xmark 0x0/0x4000",
+        ]),
     );
     let rules = prop::collection::vec(rule, 0..4);
     let variants = ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"];
@@ -313,7 +339,9 @@ impl OtherRules {
     /// The flags of explain. It assumes that packets come in where the route back to them leads.
     pub(crate) fn live_flags(&self, from: From) -> &'static str {
         match (self.host, from) {
-            (HostFault::ReversePath, From::OutsideInRange) => "--live --interface eth0",
+            (HostFault::ReversePath | HostFault::AsymmetricRoute, From::OutsideInRange) => {
+                "--live --interface eth0"
+            }
             _ => "--live",
         }
     }
@@ -327,10 +355,18 @@ impl OtherRules {
             | HostFault::ServicesUnreachable
             | HostFault::None
             | HostFault::TcFilter
-            | HostFault::Multipath => None,
+            | HostFault::Multipath
+            | HostFault::DeadEndpoint
+            | HostFault::AsymmetricRoute
+            | HostFault::NoSuchInterface => None,
         };
         let always = ["refused-by-others", "not-tracked", "hairpin-off", "no-route"];
         always.into_iter().chain(of_host).collect()
+    }
+
+    /// Whether explain is asked about an interface that does not exist.
+    pub(crate) fn asks_for_no_interface(&self) -> bool {
+        matches!(self.host, HostFault::NoSuchInterface)
     }
 
     pub(crate) fn has_bridged_endpoint(&self) -> bool {
@@ -484,7 +520,11 @@ impl Untracked {
 impl HostFault {
     fn add(self) -> &'static str {
         match self {
-            Self::None => "",
+            Self::None | Self::NoSuchInterface => "",
+            Self::DeadEndpoint => {
+                "ip route add 10.244.1.6 dev cni0 metric 0; ip -6 route add fd00:10:244:1::6 dev cni0 metric 1"
+            }
+            Self::AsymmetricRoute => "ip route add 198.18.0.0/15 via 10.0.9.2",
             Self::EndpointUnreachable => {
                 "ip route add unreachable 10.244.1.6 metric 0; ip -6 route add unreachable fd00:10:244:1::6 metric 1"
             }
@@ -507,7 +547,11 @@ impl HostFault {
 
     fn remove(self) -> &'static str {
         match self {
-            Self::None => "",
+            Self::None | Self::NoSuchInterface => "",
+            Self::DeadEndpoint => {
+                "ip route del 10.244.1.6 dev cni0 metric 0; ip -6 route del fd00:10:244:1::6 dev cni0 metric 1"
+            }
+            Self::AsymmetricRoute => "ip route del 198.18.0.0/15",
             Self::EndpointUnreachable => {
                 "ip route del unreachable 10.244.1.6 metric 0; ip -6 route del unreachable fd00:10:244:1::6 metric 1"
             }

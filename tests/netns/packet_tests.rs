@@ -178,6 +178,50 @@ fn packet_tests_live_pass_with_conditions_of_other_tables() {
     expect(&namespace, &format!("-o tap {file}"), 0, &texts);
 }
 
+/// The rules of Services masquerade packets with a mark, also if another program set it.
+#[test]
+fn packet_tests_live_mark_of_others_is_a_condition_of_masqueraded() {
+    for (mode, other_mode) in [("nftables", "iptables"), ("iptables", "nftables")] {
+        let (namespace, file) = passing(mode, other_mode);
+        let chain = |rule: &str| {
+            format!(
+                "nft 'table ip other {{ chain c {{ type filter hook forward priority mangle; {rule}; }}; }}'"
+            )
+        };
+        for (rule, undo, is_condition) in [
+            (chain("meta mark set 0x4000"), "nft delete table ip other", true),
+            (chain("meta mark set meta mark or 0x4000"), "nft delete table ip other", true),
+            (chain("meta mark set meta mark or 0x8000"), "nft delete table ip other", false),
+            (
+                "iptables -t mangle -A PREROUTING -j MARK --set-xmark 0x4000/0x4000".to_owned(),
+                "iptables -t mangle -F",
+                true,
+            ),
+            (
+                "iptables -t mangle -A POSTROUTING -j MARK --or-mark 0x4000".to_owned(),
+                "iptables -t mangle -F",
+                true,
+            ),
+            (
+                "iptables -t mangle -A POSTROUTING -j MARK --or-mark 0x10000".to_owned(),
+                "iptables -t mangle -F",
+                false,
+            ),
+        ] {
+            namespace.run(&rule);
+            let (status, text) = test(&namespace, &file);
+            assert_eq!(status, 0, "{rule}: {text}");
+            let verdict = if is_condition { "ok, unless\n    table " } else { "ok\n" };
+            let from_pod = format!("test from a pod ({mode}) ... {verdict}");
+            assert!(text.contains(&from_pod), "{rule}: {text}");
+            // It is masqueraded anyway.
+            let from_outside = format!("test from outside ({mode}) ... ok\n");
+            assert!(text.contains(&from_outside), "{rule}: {text}");
+            namespace.run(undo);
+        }
+    }
+}
+
 #[test]
 fn packet_tests_live_ignore_dormant_tables() {
     let (namespace, file) = passing("nftables", "iptables");

@@ -24,9 +24,22 @@ pub(crate) fn flags(config: &KubeProxyConfiguration) -> Vec<(String, String)> {
             let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
             values.join(",")
         };
-        Some((flag.to_owned(), configured(flag, &config).map_or_else(given, text)))
+        let value = port(flag, &config).or_else(|| configured(flag, &config).map(text));
+        Some((flag.to_owned(), value.unwrap_or_else(given)))
     };
     command.get_arguments().filter_map(flag).collect()
+}
+
+/// The port of a bind address, for the flags that set only the port. 0 if nothing listens.
+fn port(flag: &str, config: &Value) -> Option<String> {
+    let field = match flag {
+        "healthz-port" => "healthzBindAddress",
+        "metrics-port" => "metricsBindAddress",
+        _ => return None,
+    };
+    let address = config.get(field).and_then(Value::as_str).unwrap_or_default();
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    Some(port.filter(|port| !port.is_empty()).unwrap_or("0").to_owned())
 }
 
 /// The field of the configuration that a flag overrides.
@@ -109,6 +122,20 @@ mod tests {
         "write-config-to",
         "help",
     ];
+
+    #[test]
+    fn flags_that_set_only_a_port_show_that_of_the_bind_address() {
+        let shown = |healthz: &str| {
+            let config = serde_json::json!({
+                "healthzBindAddress": healthz, "metricsBindAddress": "[::1]:10249"
+            });
+            ["healthz-port", "metrics-port", "bind-address"].map(|flag| port(flag, &config))
+        };
+        let ports = |healthz: &str| [Some(healthz.to_owned()), Some("10249".to_owned()), None];
+        assert_eq!(shown("0.0.0.0:10256"), ports("10256"));
+        assert_eq!(shown("0.0.0.0:0"), ports("0"));
+        assert_eq!(shown(""), ports("0"));
+    }
 
     #[test]
     fn flags_of_the_agent_have_a_field_of_the_configuration_or_none() {

@@ -53,6 +53,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan of a service port.
+    pub fn service(&self, name: &ServicePortName) -> Option<&ServicePlan> {
+        let found = self.services.binary_search_by(|service| service.name.cmp(name));
+        self.services.get(found.ok()?)
+    }
+
     /// The plan without its Services.
     pub fn without_services(&self) -> Self {
         Self {

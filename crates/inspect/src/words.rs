@@ -403,12 +403,12 @@ impl Display for Reason {
                 f,
                 "the error does not reach {client}: this node has no route back to it"
             ),
-            Self::AsymmetricRoute { client, interface, back } => write!(
-                f,
-                "the reply gets lost: it leaves to {client} through {}, and the packet came in \
-                 through {interface} (asymmetric routing)",
-                some(back)
-            ),
+            Self::AsymmetricRoute { client, interface, back } => {
+                asymmetric_route(f, "the reply", *client, interface, back)
+            }
+            Self::AsymmetricErrorRoute { client, interface, back } => {
+                asymmetric_route(f, "the error", *client, interface, back)
+            }
             Self::NoReply { client } => {
                 write!(f, "the reply gets lost: this node does not route it to {client}")
             }
@@ -733,6 +733,8 @@ fn verb(effect: TableEffect) -> &'static str {
         TableEffect::Rejects => "rejects",
         TableEffect::Changes => "changes",
         TableEffect::DoesNotTrack => "does not track",
+        TableEffect::MarksForMasquerade => "sets the mark that masquerades",
+        TableEffect::ClearsMasqueradeMark => "clears the mark that masquerades",
         TableEffect::Unknown => "does something that is not understood with",
     }
 }
@@ -765,6 +767,21 @@ fn not_routed(failure: &RouteFailure, to: IpAddr, input: &Sender) -> String {
 }
 
 /// A packet, or an error about it, meets something on its way.
+fn asymmetric_route(
+    f: &mut Formatter<'_>,
+    what: &str,
+    client: IpAddr,
+    interface: &str,
+    back: &[String],
+) -> fmt::Result {
+    write!(
+        f,
+        "{what} gets lost: it leaves to {client} through {}, and the packet came in through \
+         {interface} (asymmetric routing)",
+        some(back)
+    )
+}
+
 fn met(obstacle: &PathObstacle, packet: Obstructed) -> String {
     let packet = match packet {
         Obstructed::Packet => "it",
@@ -822,9 +839,13 @@ fn met(obstacle: &PathObstacle, packet: Obstructed) -> String {
              cgroup tree)"
                 .to_owned()
         }
+        PathObstacle::PodSocketPrograms(cgroups) => format!(
+            "an eBPF program changes or refuses it in the socket of a pod on this node (cgroup {})",
+            some(cgroups)
+        ),
         PathObstacle::UnreadSocketPrograms => {
             "an eBPF program changes or refuses it in the socket of a process on this node (the \
-             programs of the root cgroup cannot be read)"
+             programs of the root cgroup and of pods cannot be read)"
                 .to_owned()
         }
         PathObstacle::FullTable { count, max } => {

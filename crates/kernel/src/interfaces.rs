@@ -86,6 +86,26 @@ impl Interfaces {
         self.socket.ask(GET_LINK, &body, link)
     }
 
+    /// The interface through which packets of an interface come in: the bridge or bond that has it as a
+    /// port, else itself; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn input(&mut self, name: &str) -> io::Result<Option<String>> {
+        const TAKE_PACKETS: [&str; 3] = ["bridge", "bond", "team"];
+        let Some(named) = self.link(name)? else { return Ok(None) };
+        let (mut interface, mut next) = (name.to_owned(), named.master);
+        // A bond may be a port of a bridge. The kernel has a limit of eight too (MAX_NEST_DEV).
+        for _ in 0..8 {
+            let Some(master) = next.take() else { break };
+            let Some(link) = self.link(&master)? else { break };
+            if TAKE_PACKETS.contains(&link.kind.as_str()) {
+                (interface, next) = (master, link.master);
+            }
+        }
+        Ok(Some(interface))
+    }
+
     /// Whether filters of traffic control (tc-filter(8)) or programs of tcx or netkit see the packets
     /// of an interface.
     ///

@@ -22,7 +22,7 @@ use crate::problem::{ObjectName, Problem, ProblemCollector, Source};
 use crate::problem_code::ProblemCode;
 use crate::service::{CheckedService, checked_service};
 use crate::service_port::ServicePort;
-use rulegen_net::{IpFamily, parse_network};
+use rulegen_net::{IpFamily, ServicePortName, parse_network};
 
 /// The input of one compilation. Equal objects give equal snapshots, independent of their order and
 /// files.
@@ -47,6 +47,31 @@ impl Snapshot {
             IpFamily::Ipv4 => &self.ipv4,
             IpFamily::Ipv6 => &self.ipv6,
         }
+    }
+
+    /// The service port of a family with this name.
+    pub fn service_port(&self, name: &ServicePortName, family: IpFamily) -> Option<&ServicePort> {
+        let ports = self.service_ports(family);
+        ports.get(ports.binary_search_by(|port| port.name.cmp(name)).ok()?)
+    }
+
+    /// The service ports of a family that belong to a Service, ordered by name.
+    pub fn ports_of_service(
+        &self,
+        namespace: &str,
+        name: &str,
+        family: IpFamily,
+    ) -> impl Iterator<Item = &ServicePort> {
+        let of = |port: &ServicePort| {
+            (&*port.name.namespace, &*port.name.service).cmp(&(namespace, name))
+        };
+        let ports = self.service_ports(family);
+        let start = ports.partition_point(|port| of(port).is_lt());
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let is_it = move |port: &&ServicePort| {
+            *port.name.namespace == *namespace && *port.name.service == *name
+        };
+        ports.get(start..).unwrap_or_default().iter().take_while(is_it)
     }
 }
 

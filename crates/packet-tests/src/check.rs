@@ -264,8 +264,7 @@ impl<'a> Observed<'a> {
         let family = IpFamily::of(explanation.packet.from);
         let name = explanation.frontend.as_ref().map(|frontend| &frontend.service);
         let port = name.and_then(|name| node_rules.port(name, family));
-        let mut plans = node_rules.plan(family).services.iter();
-        let plan = name.and_then(|name| plans.find(|plan| plan.name == *name));
+        let plan = name.and_then(|name| node_rules.plan(family).service(name));
         Self { explanation, ends: &explanation.ends, port, plan, node_rules }
     }
 

@@ -80,7 +80,7 @@ impl Generator<'_> {
         let objects = &self.inputs.objects;
         let is_own = |ip: &IpAddr| {
             IpFamily::of(*ip) == family
-                && node_rules.is_on_node(objects, *ip)
+                && node_rules.is_on_node(*ip)
                 && !node_rules.snapshot.node.has_address(*ip)
         };
         let details = objects.details.iter();
@@ -189,7 +189,7 @@ impl Generator<'_> {
         let objects = &self.inputs.objects;
         let sent = packets(case, objects, node_rules).ok()?;
         let explanations: Vec<Explanation> =
-            sent.iter().map(|sent| node_rules.explain(objects, sent)).collect();
+            sent.iter().map(|sent| node_rules.explain(sent)).collect();
         let expect = observed(explanations.first()?)?;
         // The optional parts hold if they hold for the packet.
         let holds = |expect: &Expectation| {

@@ -26,6 +26,7 @@ mod read;
 mod run;
 #[cfg(test)]
 mod tests;
+mod wrong_value;
 
 pub use check::Mismatch;
 pub use file::{
@@ -39,4 +40,4 @@ pub use inputs::CaseInputs;
 pub use live::{LivePacket, LiveRules};
 pub use problem::FileProblem;
 pub use read::{read_test_file, schema};
-pub use run::{CaseReport, CaseVerdict, Failure, OnConditions, run, run_live};
+pub use run::{CaseNote, CaseReport, CaseVerdict, Failure, OnConditions, run, run_live};

@@ -7,7 +7,7 @@ use rulegen::types::Rules;
 use rulegen::{iptables_rules, nftables_rules};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{Explanation, NoPort, is_pod_of_node, origin_by_input};
+use rulegen_inspect::explain::{Explanation, NoPort, ObjectFacts, origin_by_input};
 use rulegen_model::{Host, Node, Objects, Problem, ServicePort, Severity, Snapshot};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
@@ -20,6 +20,7 @@ pub(crate) struct NodeRules {
     problems: Vec<Problem>,
     pub(crate) mode: ProxyMode,
     config: ProxyConfig,
+    facts: ObjectFacts,
     families: [OnceCell<(Plan, Rules)>; 2],
 }
 
@@ -58,16 +59,17 @@ impl NodeRules {
             ProxyConfig { mode, hostname_override: Some(node.to_owned()), ..config.clone() };
         let (snapshot, problems) =
             rulegen_model::snapshot(objects, &config.snapshot_options(), &Host::default());
-        Self { snapshot, problems, mode, config, families: Default::default() }
+        let facts = ObjectFacts::of(objects, &snapshot);
+        Self { snapshot, problems, mode, config, facts, families: Default::default() }
     }
 
     /// The problems of its input that another does not have. Notes are no problems.
-    pub(crate) fn new_problems(&self, other: &Self) -> Vec<String> {
+    pub(crate) fn new_problems(&self, other: &Self) -> Vec<Problem> {
         let new = self
             .problems
             .iter()
             .filter(|of| of.severity >= Severity::Warning && !other.problems.contains(of));
-        new.map(Problem::to_string).collect()
+        new.cloned().collect()
     }
 
     fn of_family(&self, family: IpFamily) -> &(Plan, Rules) {
@@ -92,13 +94,12 @@ impl NodeRules {
 
     /// The service port with its endpoints.
     pub(crate) fn port(&self, name: &ServicePortName, family: IpFamily) -> Option<&ServicePort> {
-        self.snapshot.service_ports(family).iter().find(|port| port.name == *name)
+        self.snapshot.service_port(name, family)
     }
 
     /// What the rules in the kernel do with a packet.
     pub(crate) fn explain_live(
         &self,
-        objects: &Objects,
         sent: &TestPacket,
         live: &dyn LiveRules,
     ) -> Result<Explanation, String> {
@@ -106,25 +107,25 @@ impl NodeRules {
         let TestPacket { from, interface, to, protocol, .. } = sent.clone();
         let packet = LivePacket { from, interface, to, protocol };
         live.explain(&packet, self.plan(family), &|explanation| {
-            self.complete(explanation, objects, sent);
+            self.complete(explanation, sent);
         })
     }
 
     /// Adds what the input says.
-    fn complete(&self, explanation: &mut Explanation, objects: &Objects, sent: &TestPacket) {
+    fn complete(&self, explanation: &mut Explanation, sent: &TestPacket) {
         if let Some(no_port) = sent.no_port {
             explanation.without_port(no_port);
         }
-        explanation.add_objects(objects, &self.snapshot, IpFamily::of(sent.from));
+        explanation.add_objects(&self.facts, IpFamily::of(sent.from));
     }
 
     /// What happens to a packet.
-    pub(crate) fn explain(&self, objects: &Objects, sent: &TestPacket) -> Explanation {
+    pub(crate) fn explain(&self, sent: &TestPacket) -> Explanation {
         let family = IpFamily::of(sent.from);
         let (plan, rules) = self.of_family(family);
         let local = &self.snapshot.node.addresses(family).local;
         let by_input =
-            origin_by_input(sent.from, objects, &self.snapshot, plan.pod_traffic.as_ref());
+            origin_by_input(sent.from, &self.facts, &self.snapshot.node, plan.pod_traffic.as_ref());
         let origin = match (by_input, &sent.interface) {
             (Origin::Host, _) => Origin::Host,
             (_, Some(interface)) => Origin::Interface(interface.clone()),
@@ -133,12 +134,12 @@ impl NodeRules {
         let packet =
             Packet { origin, source: sent.from, destination: sent.to, protocol: sent.protocol };
         let mut explanation = rulegen::explain(rules, local, &packet, Some(plan));
-        self.complete(&mut explanation, objects, sent);
+        self.complete(&mut explanation, sent);
         explanation
     }
 
     /// Whether a pod with this address runs on the node.
-    pub(crate) fn is_on_node(&self, objects: &Objects, ip: IpAddr) -> bool {
-        is_pod_of_node(ip, objects, &self.snapshot)
+    pub(crate) fn is_on_node(&self, ip: IpAddr) -> bool {
+        self.facts.is_pod_of_node(ip, &self.snapshot.node)
     }
 }

@@ -97,7 +97,7 @@ impl Packets<'_> {
             Destination::WithoutPort(ip, _) => Destination::stand_in(*ip),
             Destination::Ping(service) => {
                 let state = || service_state(service, self.objects, &self.node_rules.snapshot);
-                match resolve_ip(service, family, self.cluster_ips(family), state) {
+                match resolve_ip(service, family, self.cluster_ips(service, family), state) {
                     Ok(ip) => Destination::stand_in(ip),
                     Err(error) if error.is_unknown() => Destination::stand_in(
                         self.pod_ip(service, family).ok_or(error.to_string())?,
@@ -110,11 +110,11 @@ impl Packets<'_> {
             })?,
             Destination::Service(service) => {
                 let state = || service_state(service, self.objects, &self.node_rules.snapshot);
-                match resolve(service, family, self.cluster_ips(family), state) {
+                match resolve(service, family, self.cluster_ips(service, family), state) {
                     Ok(to) => to,
-                    Err(error) if error.is_unknown() => {
-                        self.pod_port(service, family)?.ok_or(error.to_string())?
-                    }
+                    Err(error) if error.is_unknown() => self
+                        .pod_port(service, family)?
+                        .ok_or_else(|| format!("{error}{}", self.similar(service)))?,
                     Err(error) => return Err(error.to_string()),
                 }
             }
@@ -124,10 +124,22 @@ impl Packets<'_> {
 
     fn cluster_ips(
         &self,
+        of: &ServiceRef,
         family: IpFamily,
     ) -> impl Iterator<Item = (&ServicePortName, SocketAddr)> {
-        let ports = self.node_rules.snapshot.service_ports(family).iter();
+        let snapshot = &self.node_rules.snapshot;
+        let ports = snapshot.ports_of_service(&of.namespace, &of.name, family);
         ports.map(|port| (&port.name, SocketAddr::new(port.cluster_ip, port.port)))
+    }
+
+    /// A suggestion for the name of a Service.
+    fn similar(&self, of: &ServiceRef) -> String {
+        let services = self.objects.services.iter().map(|service| &service.object.metadata);
+        let names: Vec<String> =
+            services.map(|of| format!("{}/{}", of.namespace(), of.name)).collect();
+        let name = format!("{}/{}", of.namespace, of.name);
+        let similar = nearest(&name, names.iter().map(String::as_str));
+        similar.map(|of| format!(", did you mean {of:?}?")).unwrap_or_default()
     }
 
     fn pod_ip(&self, of: &ServiceRef, family: IpFamily) -> Option<IpAddr> {

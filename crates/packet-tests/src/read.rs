@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rulegen_model::{YamlError, nearest, yaml_value};
+use rulegen_model::{YamlError, yaml_value};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment, Track};
 
 use crate::file::TestFile;
 use crate::problem::FileProblem;
+use crate::wrong_value::{self, PathStep, WrongValue};
 
 /// The JSON Schema of test files. A test compares it with the types: to make it from them when it is
 /// needed would add 100 kB to the program.
@@ -20,8 +21,9 @@ pub fn schema() -> Value {
 /// # Errors
 /// All unknown fields, or the first field with a wrong value.
 pub fn read_test_file(text: &str) -> Result<TestFile, Vec<FileProblem>> {
-    let wrong = |message: YamlError| vec![FileProblem::of("", format!("invalid YAML: {message}"))];
-    let value = yaml_value(text).map_err(wrong)?;
+    let invalid =
+        |message: YamlError| vec![FileProblem::of("", format!("invalid YAML: {message}"))];
+    let value = yaml_value(text).map_err(invalid)?;
     let (mut track, mut unknown) = (Track::new(), Vec::new());
     let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
     let read = serde_ignored::deserialize(tracked, |path| unknown.push(fields(&path)));
@@ -29,8 +31,7 @@ pub fn read_test_file(text: &str) -> Result<TestFile, Vec<FileProblem>> {
     if !unknown.is_empty() {
         return Err(unknown.iter().map(|path| unknown_field(&value, path)).collect());
     }
-    let file =
-        read.map_err(|error| vec![located(&value, &segments(&track.path()), error.to_string())])?;
+    let file = read.map_err(|error| vec![wrong(&value, &segments(&track.path()), &error)])?;
     let problems = checked(&file);
     if problems.is_empty() { Ok(file) } else { Err(problems) }
 }
@@ -53,13 +54,6 @@ fn checked(file: &TestFile) -> Vec<FileProblem> {
         }
     }
     problems
-}
-
-/// A step from a value to a part of it.
-#[derive(Debug, Clone, PartialEq)]
-enum PathStep {
-    Field(String),
-    Item(usize),
 }
 
 fn fields(path: &serde_ignored::Path<'_>) -> Vec<PathStep> {
@@ -117,41 +111,17 @@ fn unknown_field(value: &Value, path: &[PathStep]) -> FileProblem {
     let Some((PathStep::Field(name), parent)) = path.split_last() else {
         return located(value, path, "unknown field".to_owned());
     };
+    located(value, path, wrong_value::unknown_field(&schema(), parent, name))
+}
+
+/// The first value that the schema does not allow on the way to a value, else the whole message of
+/// the reader.
+fn wrong(file: &Value, path: &[PathStep], error: &serde_json::Error) -> FileProblem {
     let schema = schema();
-    let known = known_fields(&schema, parent);
-    let message = match nearest(name, known.iter().copied()) {
-        Some(similar) => format!("unknown field, did you mean {similar:?}?"),
-        None => format!("unknown field, use one of {}", known.join(", ")),
-    };
-    located(value, path, message)
-}
-
-/// The fields that the schema has at a path.
-fn known_fields<'a>(root: &'a Value, path: &[PathStep]) -> Vec<&'a str> {
-    let start = alternatives(root, root);
-    let at = path.iter().fold(start, |schemas, step| {
-        let parts = schemas.iter().filter_map(|schema| match step {
-            PathStep::Item(_) => schema.get("items"),
-            PathStep::Field(name) => schema.get("properties")?.get(name),
-        });
-        parts.flat_map(|part| alternatives(root, part)).collect()
-    });
-    let fields = at.iter().filter_map(|schema| schema.get("properties")?.as_object());
-    let mut fields: Vec<&str> = fields.flat_map(|of| of.keys().map(String::as_str)).collect();
-    fields.sort_unstable();
-    fields.dedup();
-    fields
-}
-
-/// A schema with references followed, or its alternatives.
-fn alternatives<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
-    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str) {
-        let target = root.pointer(pointer.trim_start_matches('#'));
-        return target.map(|target| alternatives(root, target)).unwrap_or_default();
-    }
-    let of = |key| schema.get(key).and_then(Value::as_array);
-    match of("anyOf").or_else(|| of("oneOf")) {
-        Some(all) => all.iter().flat_map(|one| alternatives(root, one)).collect(),
-        None => vec![schema],
+    let wrong = (0..=path.len())
+        .find_map(|length| wrong_value::wrong_value(&schema, file, path.get(..length)?));
+    match wrong {
+        Some(WrongValue { path, message }) => located(file, &path, message),
+        None => located(file, path, error.to_string()),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{EndCondition, Explanation};
-use rulegen_model::Objects;
+use rulegen_model::{Objects, Problem, Severity};
+use serde::Serialize;
 
 use crate::certainty::{conditions, conditions_refused, unknown_rules};
 use crate::change::apply;
@@ -28,6 +30,38 @@ pub struct CaseReport {
     pub mode: ProxyMode,
     /// The verdict.
     pub verdict: CaseVerdict,
+    /// What the verdict does not say.
+    pub notes: Vec<CaseNote>,
+}
+
+/// A fact about a case that does not change its verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CaseNote {
+    /// The packets of these senders were not followed: they pass the rules of another node.
+    NotChecked {
+        /// The node of the senders.
+        node: String,
+        /// Their number.
+        senders: usize,
+    },
+    /// The changes of the case cause a problem of the input, with which it was run.
+    Problem(String),
+}
+
+impl fmt::Display for CaseNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotChecked { node, senders } => {
+                let senders = match senders {
+                    1 => "1 sender".to_owned(),
+                    several => format!("{several} senders"),
+                };
+                write!(f, "not checked: {senders} on node {node}. Run the test there too")
+            }
+            Self::Problem(text) => write!(f, "the changes cause a problem: {text}"),
+        }
+    }
 }
 
 /// The verdict of a case.
@@ -71,9 +105,7 @@ pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
     for case in &file.cases {
         for mode in modes(case.mode.unwrap_or(file.mode)) {
             let verdict = run.verdict(case, *mode);
-            let verdict =
-                verdict.unwrap_or_else(|problem| CaseVerdict::Wrong(problem.in_case(&case.name)));
-            reports.push(CaseReport { name: case.name.clone(), mode: *mode, verdict });
+            reports.push(CaseReport::of(case, *mode, verdict));
         }
     }
     reports
@@ -92,15 +124,24 @@ pub fn run_live(
     let mode = live.mode();
     let report = |case: &Case| {
         let verdict = match run.ignored(case, mode) {
-            Ok(Some(reason)) => Ok(CaseVerdict::Ignored(reason)),
+            Ok(Some(reason)) => Ok((CaseVerdict::Ignored(reason), Vec::new())),
             Ok(None) => run.verdict(case, mode),
             Err(problem) => Err(problem),
         };
-        let verdict =
-            verdict.unwrap_or_else(|problem| CaseVerdict::Wrong(problem.in_case(&case.name)));
-        CaseReport { name: case.name.clone(), mode, verdict }
+        CaseReport::of(case, mode, verdict)
     };
     file.cases.iter().map(report).collect()
+}
+
+type VerdictWithNotes = (CaseVerdict, Vec<CaseNote>);
+
+impl CaseReport {
+    fn of(case: &Case, mode: ProxyMode, judged: Result<VerdictWithNotes, FileProblem>) -> Self {
+        let wrong =
+            |problem: FileProblem| (CaseVerdict::Wrong(problem.in_case(&case.name)), Vec::new());
+        let (verdict, notes) = judged.unwrap_or_else(wrong);
+        Self { name: case.name.clone(), mode, verdict, notes }
+    }
 }
 
 fn modes(of: Modes) -> &'static [ProxyMode] {
@@ -150,7 +191,7 @@ impl Run<'_> {
         })
     }
 
-    fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<CaseVerdict, FileProblem> {
+    fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<VerdictWithNotes, FileProblem> {
         let inputs = self.inputs;
         let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
         let node = inputs.node(case.node.as_deref(), &self.file.inputs)?;
@@ -167,11 +208,10 @@ impl Run<'_> {
             Cow::Owned(_) => &mut of_changed,
         };
         let node_rules = compiled.of(&node, mode, &objects, &inputs.config);
-        if has_patch(case) {
-            let problems = node_rules.new_problems(&unchanged);
-            if !problems.is_empty() {
-                return Err(FileProblem::of("when", problems.join("; ")));
-            }
+        let problems = if has_patch(case) { node_rules.new_problems(&unchanged) } else { vec![] };
+        if problems.iter().any(|problem| problem.severity > Severity::Warning) {
+            let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+            return Err(FileProblem::of("when", texts.join("; ")));
         }
         if let Some((live, _)) = self.live {
             let is_node = check_node(live.host(), &node_rules.snapshot.node);
@@ -184,11 +224,11 @@ impl Run<'_> {
             let other = sent.other_node(&node_rules.snapshot.node);
             let (explanation, node_rules) = match (self.live, other) {
                 (Some(_), Some(other)) => {
-                    verdict.elsewhere = Some(other.to_owned());
+                    *verdict.elsewhere.entry(other.to_owned()).or_default() += 1;
                     continue;
                 }
                 (Some((live, _)), None) => {
-                    let explained = node_rules.explain_live(&objects, sent, live);
+                    let explained = node_rules.explain_live(sent, live);
                     let explained = explained.map_err(|message| FileProblem::of("", message))?;
                     (explained, node_rules.clone())
                 }
@@ -200,7 +240,7 @@ impl Run<'_> {
                         }
                         None => node_rules.clone(),
                     };
-                    (rules.explain(&objects, sent), rules)
+                    (rules.explain(sent), rules)
                 }
             };
             checks.check_source(&node_rules.snapshot.node)?;
@@ -208,7 +248,9 @@ impl Run<'_> {
             let on_conditions = self.live.map(|(_, on_conditions)| on_conditions);
             verdict.add(explanation, mismatches, on_conditions);
         }
-        Ok(verdict.finish())
+        let problems = problems.into_iter().map(|of| CaseNote::Problem(of.to_string()));
+        let (verdict, not_checked) = verdict.finish();
+        Ok((verdict, problems.chain(not_checked).collect()))
     }
 }
 
@@ -218,8 +260,8 @@ struct TestVerdict {
     packets: usize,
     failures: Vec<Failure>,
     conditions: Vec<EndCondition>,
-    /// The node of a packet that was not followed.
-    elsewhere: Option<String>,
+    /// The number of packets that were not followed, by the node of their sender.
+    elsewhere: BTreeMap<String, usize>,
 }
 
 impl TestVerdict {
@@ -248,15 +290,24 @@ impl TestVerdict {
         }
     }
 
-    fn finish(self) -> CaseVerdict {
-        match (self.elsewhere, self.failures.is_empty(), self.conditions.is_empty()) {
-            (Some(node), ..) if self.packets == 0 => {
-                CaseVerdict::Ignored(format!("its sender is on another node, {node}"))
-            }
-            (_, false, _) => CaseVerdict::Failed(self.failures),
-            (_, true, false) => CaseVerdict::Conditional(self.conditions),
-            (_, true, true) => CaseVerdict::Passed,
+    fn finish(self) -> VerdictWithNotes {
+        if self.packets == 0 && !self.elsewhere.is_empty() {
+            let nodes: Vec<String> = self.elsewhere.into_keys().collect();
+            let reason = match nodes.as_slice() {
+                [node] => format!("its sender is on another node, {node}"),
+                nodes => format!("its senders are on other nodes: {}", nodes.join(", ")),
+            };
+            return (CaseVerdict::Ignored(reason), Vec::new());
         }
+        let not_checked = self.elsewhere.into_iter();
+        let not_checked =
+            not_checked.map(|(node, senders)| CaseNote::NotChecked { node, senders }).collect();
+        let verdict = match (self.failures.is_empty(), self.conditions.is_empty()) {
+            (false, _) => CaseVerdict::Failed(self.failures),
+            (true, false) => CaseVerdict::Conditional(self.conditions),
+            (true, true) => CaseVerdict::Passed,
+        };
+        (verdict, not_checked)
     }
 }
 

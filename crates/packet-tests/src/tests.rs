@@ -6,13 +6,16 @@
 )]
 
 use proptest::prelude::*;
-use rulegen_config::{DetectLocalMode, ProxyConfig};
-use rulegen_model::{Objects, read_manifest, write_yaml};
+use rulegen_compiler::Plan;
+use rulegen_config::{DetectLocalMode, ProxyConfig, ProxyMode};
+use rulegen_inspect::explain::Explanation;
+use rulegen_model::{Host, Objects, read_manifest, write_yaml};
+use rulegen_ruleset::{Origin, Packet};
 use schemars::schema_for;
 
 use crate::{
-    CaseInputs, CaseVerdict, FileProblem, InputFiles, TestFile, generate, read_test_file, run,
-    schema,
+    CaseInputs, CaseNote, CaseReport, CaseVerdict, FileProblem, InputFiles, LivePacket, LiveRules,
+    OnConditions, TestFile, generate, read_test_file, run, run_live, schema,
 };
 
 #[test]
@@ -53,15 +56,94 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn test_file_that_is_no_test_file_is_refused_by_field() {
     assert_eq!(problems("inputs: [").len(), 1);
-    assert_eq!(problems("cases: []"), ["missing field `inputs`"]);
+    assert_eq!(problems("cases: []"), ["missing: inputs"]);
     assert_eq!(problems("inputs: {manifests: [a]}\ncases: []"), ["cases: no cases"]);
     let both = "inputs: {manifests: [a], config: b, configuration: {}}\ncases: []";
     assert_eq!(problems(both)[0], "inputs.configuration: give either config or configuration");
-    let case = "inputs: {manifests: [a]}\ncases:\n- {name: x, from: outside, to: 1, expect: {}}";
-    assert_eq!(
-        problems(case),
-        ["case \"x\": to: invalid type: integer `1`, expected a string or an object"]
-    );
+}
+
+/// Mistakes in a case, each with the message.
+#[test]
+fn test_file_mistake_has_a_message_that_says_what_to_write() {
+    const RIGHT: [(&str, &str); 4] = [
+        ("name", "x"),
+        ("from", "outside"),
+        ("to", "default/web:80"),
+        ("expect", "{outcome: endpoint}"),
+    ];
+    let mut wrong = Vec::new();
+    for (field, value, message) in [
+        ("to", "1", "to: is a number, use a string or a map"),
+        ("to", "{nodePorts: 30080}", "to.nodePorts: unknown field, did you mean \"nodePort\"?"),
+        ("to", "{nodePort: 70000}", "to.nodePort: 70000 is not from 0 to 65535"),
+        ("to", "{nodePort: '80'}", "to.nodePort: is a string, use a whole number"),
+        (
+            "to",
+            "{nodePort: 80, protocol: TCP}",
+            "to.protocol: unknown value \"TCP\", did you mean \"tcp\"?",
+        ),
+        ("to", "{protocol: udp}", "to: missing: nodePort"),
+        ("from", "[default/a]", "from: is a list, use a string or a map"),
+        ("from", "{pods: app=web}", "from.pods: is a string, use a map"),
+        ("from", "{pods: {app: 1}}", "from.pods.app: is a number, use a string"),
+        ("from", "{podd: a/b}", "from.podd: unknown field, did you mean \"pod\"?"),
+        ("expect", "endpoint", "expect: is a string, use a map"),
+        (
+            "expect",
+            "{outcome: drop}",
+            "expect.outcome: unknown value \"drop\", did you mean \"dropped\"?",
+        ),
+        (
+            "expect",
+            "{outcome: forwarded}",
+            "expect.outcome: unknown value \"forwarded\", use one of endpoint, passes, rejected, dropped, refused",
+        ),
+        ("expect", "{outcom: endpoint}", "expect.outcom: unknown field, did you mean \"outcome\"?"),
+        ("expect", "{masqueraded: 'yes'}", "expect.masqueraded: is a string, use true or false"),
+        ("expect", "{endpoints: 3}", "expect.endpoints: is a number, use a list or a map"),
+        ("expect", "{endpoints: {atLeast: -1}}", "expect.endpoints.atLeast: -1 is less than 1"),
+        (
+            "expect",
+            "{endpoints: {atleast: 1}}",
+            "expect.endpoints.atleast: unknown field, did you mean \"atLeast\"?",
+        ),
+        ("expect", "{chances: [{endpoint: 10.0.0.1}]}", "expect.chances[0]: missing: chance"),
+        ("when", "{nodeDown: b}", "when.nodeDown: unknown field, did you mean \"nodeGone\"?"),
+        (
+            "when",
+            "[{nodeGone: b}, {ZoneGone: c}]",
+            "when[1].ZoneGone: unknown field, did you mean \"zoneGone\"?",
+        ),
+        ("when", "nodeGone", "when: is a string, use a list or a map"),
+        (
+            "when",
+            "{nodeGone: b, zoneGone: c}",
+            "when: give exactly one of endpointNotReady, nodeGone, patch, zoneGone",
+        ),
+        ("when", "{nodeGone: [a, b]}", "when.nodeGone: is a list, use a string"),
+        (
+            "when",
+            "{patch: {service: a/b, merg: {}}}",
+            "when.patch.merg: unknown field, did you mean \"merge\"?",
+        ),
+        ("when", "{patch: {service: a/b}}", "when.patch: missing: merge"),
+        ("mode", "ipvs", "mode: unknown value \"ipvs\", use one of both, iptables, nftables"),
+        ("ipFamily", "ipv6", "ipFamily: unknown value \"ipv6\", did you mean \"IPv6\"?"),
+        ("name", "null", "name: is empty, use a string"),
+    ] {
+        let mut fields: std::collections::BTreeMap<&str, &str> = RIGHT.into();
+        fields.insert(field, value);
+        let fields: Vec<String> =
+            fields.into_iter().map(|(field, value)| format!("{field}: {value}")).collect();
+        let file = format!("inputs: {{manifests: [a]}}\ncases:\n- {{{}}}", fields.join(", "));
+        let problems = read_test_file(&file).unwrap_err();
+        let found: Vec<String> =
+            problems.iter().map(|of| format!("{}: {}", of.field, of.message)).collect();
+        if found != [message] {
+            wrong.push(format!("{file}: {found:?}, expected {message}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// One Service and its endpoints, as numbers.
@@ -282,4 +364,105 @@ fn generated_tests_fail_for_a_cluster_without_its_endpoints() {
         reports.iter().all(|report| matches!(report.verdict, CaseVerdict::Failed(_))),
         "{reports:#?}"
     );
+}
+
+/// A Service with an endpoint, another one, and a pod on each of three nodes.
+const CLUSTER: &str = r#"
+apiVersion: v1
+kind: List
+items:
+- {kind: Node, apiVersion: v1, metadata: {name: node-1}, spec: {podCIDRs: [10.244.1.0/24]}}
+- {kind: Node, apiVersion: v1, metadata: {name: node-2}, spec: {podCIDRs: [10.244.2.0/24]}}
+- {kind: Node, apiVersion: v1, metadata: {name: node-3}, spec: {podCIDRs: [10.244.3.0/24]}}
+- {kind: Service, apiVersion: v1, metadata: {name: web}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}
+- {kind: Service, apiVersion: v1, metadata: {name: api}, spec: {clusterIP: 10.96.0.2, ports: [{port: 80}]}}
+- kind: EndpointSlice
+  apiVersion: discovery.k8s.io/v1
+  metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  ports: [{port: 8080}]
+  endpoints: [{addresses: [10.244.1.9], nodeName: node-1}]
+- {kind: Pod, apiVersion: v1, metadata: {name: a, labels: {app: client}}, spec: {nodeName: node-1}, status: {phase: Running, podIPs: [{ip: 10.244.1.5}]}}
+- {kind: Pod, apiVersion: v1, metadata: {name: b, labels: {app: client}}, spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.244.2.5}]}}
+- {kind: Pod, apiVersion: v1, metadata: {name: c, labels: {app: client}}, spec: {nodeName: node-3}, status: {phase: Running, podIPs: [{ip: 10.244.3.5}]}}
+- {kind: Pod, apiVersion: v1, metadata: {name: d, labels: {app: client}}, spec: {nodeName: node-3}, status: {phase: Running, podIPs: [{ip: 10.244.3.6}]}}
+"#;
+
+fn of_cluster(case: &str) -> (TestFile, CaseInputs) {
+    let mut objects = Objects::with_details();
+    let problems = read_manifest("cluster", CLUSTER.as_bytes(), &mut objects);
+    assert_eq!(problems, []);
+    let text =
+        format!("inputs: {{manifests: [a], node: node-1}}\nmode: nftables\ncases:\n- {case}");
+    let tests = read_test_file(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
+    (tests, CaseInputs { objects, config: ProxyConfig::default() })
+}
+
+/// A kernel with the compiled rules.
+struct CompiledRules {
+    host: Host,
+}
+
+impl LiveRules for CompiledRules {
+    fn mode(&self) -> ProxyMode {
+        ProxyMode::Nftables
+    }
+
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn explain(
+        &self,
+        packet: &LivePacket,
+        plan: &Plan,
+        complete: &dyn Fn(&mut Explanation),
+    ) -> Result<Explanation, String> {
+        let LivePacket { from: source, to: destination, protocol, .. } = *packet;
+        let origin = Origin::Interface("eth0".to_owned());
+        let packet = Packet { origin, source, destination, protocol };
+        let rules = rulegen::nftables_rules(plan, "rulegen");
+        let mut explanation = rulegen::explain(&rules, &[], &packet, Some(plan));
+        complete(&mut explanation);
+        explanation.ends.iter_mut().for_each(|end| end.conditions.clear());
+        Ok(explanation)
+    }
+}
+
+#[test]
+fn live_case_notes_senders_of_other_nodes_that_are_not_checked() {
+    let live = |case: &str| -> CaseReport {
+        let (tests, inputs) = of_cluster(case);
+        let rules = CompiledRules { host: Host { name: "node-1".to_owned(), ..Host::default() } };
+        run_live(&tests, &inputs, &rules, OnConditions::Report).remove(0)
+    };
+    let report = live(
+        "{name: x, from: {pods: {app: client}}, to: default/web:80, expect: {outcome: endpoint}}",
+    );
+    assert!(matches!(report.verdict, CaseVerdict::Passed), "{report:?}");
+    let not_checked = |node: &str, senders| CaseNote::NotChecked { node: node.to_owned(), senders };
+    assert_eq!(report.notes, [not_checked("node-2", 1), not_checked("node-3", 2)]);
+
+    let report =
+        live("{name: x, from: default/c, to: default/web:80, expect: {outcome: endpoint}}");
+    assert!(matches!(report.verdict, CaseVerdict::Ignored(_)), "{report:?}");
+    assert_eq!(report.notes, []);
+}
+
+/// The API server accepts the address, and kube-proxy gives it to one of both.
+#[test]
+fn patched_service_with_cluster_ip_of_another_is_judged_with_a_note() {
+    let case = |outcome: &str, to: &str| {
+        let (tests, inputs) = of_cluster(&format!(
+            "{{name: x, when: {{patch: {{service: default/web, merge: {{spec: {{externalIPs: \
+             [10.96.0.2]}}}}}}}}, from: default/a, to: {to}, expect: {{outcome: {outcome}}}}}"
+        ));
+        run(&tests, &inputs).remove(0)
+    };
+    let report = case("rejected", "10.96.0.2:80");
+    assert!(matches!(report.verdict, CaseVerdict::Passed), "{report:?}");
+    let [CaseNote::Problem(problem)] = &report.notes[..] else { panic!("{report:?}") };
+    assert!(problem.contains("10.96.0.2"), "{problem}");
+    let report = case("endpoint", "10.96.0.2:80");
+    assert!(matches!(report.verdict, CaseVerdict::Failed(_)), "{report:?}");
 }

@@ -9,6 +9,7 @@ use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{
     Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve, resolve_ip,
 };
+use rulegen_kernel::interfaces::Interfaces;
 use rulegen_kernel::routes::Routes;
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
@@ -96,9 +97,17 @@ impl ExplainRequest {
         }
         let snapshot = relevant_services(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
+        let is_own = query.from.is_loopback() || local.contains(&query.from);
         let origin = match &query.interface {
-            _ if query.from.is_loopback() || local.contains(&query.from) => Origin::Host,
-            Some(interface) => Origin::Interface(interface.clone()),
+            Some(interface) if is_own && interface != "lo" => {
+                return Err(format!(
+                    "interface {interface} does not apply to packets from {}: it is an address of \
+                     this node, which sends them itself",
+                    query.from
+                ));
+            }
+            _ if is_own => Origin::Host,
+            Some(interface) => Origin::Interface(input(interface)?),
             None => origin_by_route(query.from, destination.ip()),
         };
         let packet = Packet { origin, source: query.from, destination, protocol };
@@ -138,6 +147,14 @@ impl ExplainRequest {
             }
         }
     }
+}
+
+/// The interface through which packets of a named one come in.
+fn input(name: &str) -> Result<String, String> {
+    let found = Interfaces::open().and_then(|mut interfaces| interfaces.input(name));
+    let found =
+        found.map_err(|error| format!("cannot ask the kernel for interface {name}: {error}"));
+    found?.ok_or_else(|| format!("this node has no interface {name}: see `ip link`"))
 }
 
 /// Where a packet enters this node.

@@ -788,6 +788,8 @@ fn explain_page_shows_frontend_outcomes_and_errors() {
         ("from=fd00::1&to=10.96.0.10:80", "different IP families"),
         ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP, only one of the other"),
         ("from=%3Cscript%3E&to=%3Cscript%3E", "is not an IP address"),
+        ("from=10.0.0.1&to=shop/web&interface=none0", "this node has no interface none0"),
+        ("from=127.0.0.1&to=shop/web&interface=eth0", "does not apply to packets from 127.0.0.1"),
     ] {
         let response = page(&status, &format!("/explain?{query}"));
         let body = text_of(&response);
@@ -819,9 +821,9 @@ fn explain_page_uses_objects_for_reasons_and_names() {
     assert_eq!(second["packet"]["to"], "10.96.0.15:443");
     let names_interface = |query: &str| {
         let html = html(&status, &format!("/explain?from=10.244.1.9&to=shop/web{query}"));
-        html.contains("in through cali12")
+        html.contains("in through lo")
     };
-    assert!(names_interface("&interface=cali12") && !names_interface(""));
+    assert!(names_interface("&interface=lo") && !names_interface(""));
 }
 
 /// A long commit locks the store only for reading.

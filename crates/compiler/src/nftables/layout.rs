@@ -33,7 +33,8 @@ const REFUSED: &str = "no-endpoints";
 const REFUSED_NODE_PORTS: &str = "no-endpoints-node-ports";
 /// The chain that rejects packets to cluster IPs without a matching service port.
 pub const CLOSED: &str = "closed-cluster-ips";
-const MASQUERADE: &str = "masquerading";
+/// The chain that masquerades packets with the mark, and those of endpoints to themselves.
+pub const MASQUERADE: &str = "masquerading";
 
 /// The chain that rejects with "port unreachable", for use as a verdict.
 pub const REJECT: &str = "reject-chain";

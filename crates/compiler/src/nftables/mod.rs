@@ -46,8 +46,8 @@ pub use counted::{
     ConnectionCounts, affinity_service, counted_by_element, counted_by_rule, counted_endpoint,
 };
 pub use layout::{
-    CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT, SERVICE_CIDRS,
-    SHARED_ENDPOINTS,
+    CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, FrontendMaps, HAIRPINS, MASQUERADE, REJECT,
+    SERVICE_CIDRS, SHARED_ENDPOINTS,
 };
 pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};
 pub use service_path::owner_path;

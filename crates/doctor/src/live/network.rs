@@ -14,7 +14,6 @@ use rulegen_kernel::ipsec;
 use rulegen_kernel::routes::{self, OutRoute, Route, RouteError, Routes, RuleSelectors};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::bridges::{BridgePort, Mac, bridges, forwarding_ports};
-use rulegen_os::host;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl, ipv6_interface_setting};
 use rulegen_ruleset::{Origin, Packet};
 
@@ -60,22 +59,9 @@ impl LiveNetwork {
     /// The interface through which packets of a named one come in: the bridge or bond that has it as a
     /// port.
     pub(super) fn input(&self, name: &str) -> Result<InputInterface, LiveError> {
-        const TAKE_PACKETS: [&str; 3] = ["bridge", "bond", "team"];
-        let mut interfaces = self.interfaces.borrow_mut();
-        let mut link = |name: &str| {
-            let failed = |error| LiveError::Interface(name.to_owned(), error);
-            interfaces.link(name).map_err(failed)
-        };
-        let named = link(name)?.ok_or_else(|| LiveError::NoInterface(name.to_owned()))?;
-        let (mut interface, mut next) = (name.to_owned(), named.master);
-        // A bond may be a port of a bridge. The kernel has a limit of eight too (MAX_NEST_DEV).
-        for _ in 0..8 {
-            let Some(master) = next.take() else { break };
-            let Some(link) = link(&master)? else { break };
-            if TAKE_PACKETS.contains(&link.kind.as_str()) {
-                (interface, next) = (master, link.master);
-            }
-        }
+        let found = self.interfaces.borrow_mut().input(name);
+        let found = found.map_err(|error| LiveError::Interface(name.to_owned(), error))?;
+        let interface = found.ok_or_else(|| LiveError::NoInterface(name.to_owned()))?;
         let remark = (interface != name).then(|| {
             let (port, master) = (name.to_owned(), interface.clone());
             Remark::new(RemarkSubject::Input, Reason::PortOfMaster { port, master })
@@ -103,13 +89,15 @@ impl LiveNetwork {
 
     /// Whether the routing decision depends on something about the packet that is not known.
     fn is_unknown(&self, query: &RouteQuery<'_>) -> bool {
-        let RouteQuery { to, to_port, input, mark, .. } = *query;
+        let RouteQuery { from, to, to_port, input, mark, .. } = *query;
         let RuleSelectors { mark: marks, to_port: ports, user, in_interface, source, others } =
             self.selectors(IpFamily::of(to));
         let has_port = matches!(to_port, Some((Protocol::Tcp | Protocol::Udp, _)));
         let depends = match input {
             RouteInput::Host => user,
             RouteInput::Interface(_) => false,
+            // Whichever route it takes, it is not forwarded.
+            RouteInput::UnknownInterface if is_link_local(from) => false,
             // The lookup is that of a packet of this host.
             RouteInput::UnknownInterface => user || in_interface || source,
         };
@@ -226,17 +214,19 @@ impl LiveNetwork {
 
 impl HostNetwork for LiveNetwork {
     fn route(&self, query: &RouteQuery<'_>) -> RouteFact {
-        let is_received = query.input != RouteInput::Host;
-        if is_received && is_link_local(query.from) && !is_of_host(query.to) {
-            return RouteFact::Failed(RouteFailure::LinkLocalSource);
-        }
         if self.is_unknown(query) {
             return RouteFact::Unknown;
         }
-        match query.input {
+        let found = match query.input {
             RouteInput::Interface(name) => self.received(query, name),
             RouteInput::UnknownInterface => self.received_somewhere(query),
-            RouteInput::Host => fact(self.lookup(query)),
+            RouteInput::Host => return fact(self.lookup(query)),
+        };
+        match found {
+            RouteFact::Out(_) | RouteFact::OneOf(_) if is_link_local(query.from) => {
+                RouteFact::Failed(RouteFailure::LinkLocalSource)
+            }
+            found => found,
         }
     }
 
@@ -272,8 +262,8 @@ fn request<'a>(query: &RouteQuery<'a>) -> routes::RouteRequest<'a> {
     let (from, in_interface) = match input {
         RouteInput::Interface(name) => (from, Some(name)),
         // Routes of IPv6 may be for some sources only. The kernel takes any source for IPv6, and for IPv4
-        // only its own addresses.
-        RouteInput::UnknownInterface if to.is_ipv6() => (from, None),
+        // only its own addresses. It routes no link-local source without an interface.
+        RouteInput::UnknownInterface if to.is_ipv6() && !is_link_local(from) => (from, None),
         RouteInput::UnknownInterface => (any(to), None),
         RouteInput::Host => (from, None),
     };
@@ -396,12 +386,8 @@ fn has_no_ipv6(interface: &str) -> bool {
     ipv6_interface_setting(interface, "disable_ipv6") == Some(1)
 }
 
-/// Whether it is an address of this host; also if that cannot be read.
-fn is_of_host(ip: IpAddr) -> bool {
-    ip.is_loopback() || host::addresses().map_or(true, |own| own.contains(&ip))
-}
-
-/// The routing decision does not depend on it, but IPv6 does not forward it (ip6_forward()).
+/// The routing decision does not depend on it, but IPv6 does not forward it (ip6_forward()). It is
+/// received if a route says so, as one of type local for addresses that the host does not have.
 fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }

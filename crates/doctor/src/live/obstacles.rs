@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rulegen_inspect::explain::PathObstacle;
-use rulegen_kernel::cgroup;
+use rulegen_kernel::cgroup::{SocketPrograms, socket_programs};
 use rulegen_kernel::conntrack::Fill;
 use rulegen_kernel::interfaces::{Direction, Interfaces, Link};
 use rulegen_kernel::routes::{OutRoute, Route, RouteRequest, Routes};
@@ -120,8 +120,10 @@ pub(super) fn of_host() -> Vec<PathObstacle> {
         Ok(has_services) => has_services.then_some(PathObstacle::Ipvs),
         Err(_) => Some(PathObstacle::UnreadIpvs),
     };
-    let programs = match cgroup::has_socket_programs() {
-        Ok(has_programs) => has_programs.then_some(PathObstacle::SocketPrograms),
+    let programs = match socket_programs() {
+        Ok(SocketPrograms::None) => None,
+        Ok(SocketPrograms::OfAll) => Some(PathObstacle::SocketPrograms),
+        Ok(SocketPrograms::OfPods(cgroups)) => Some(PathObstacle::PodSocketPrograms(cgroups)),
         Err(_) => Some(PathObstacle::UnreadSocketPrograms),
     };
     ipvs.into_iter().chain(programs).collect()

@@ -76,13 +76,19 @@ impl Conditions {
         matters: impl Fn(TableEffect) -> bool,
     ) {
         let Judgement { refusals, untracks, translates, .. } = judgement;
+        // Marks matter together with those of other chains.
         let hits = refusals.iter().chain(untracks).chain(translates);
         let hits =
             hits.map(|hit| (effect(base.kind, hit), hit)).filter(|(effect, _)| matters(*effect));
         let hits: Vec<(TableEffect, &Hit)> = hits.collect();
+        self.add_hits(base, &hits);
+    }
+
+    /// Adds what rules of a chain may do.
+    pub(super) fn add_hits(&mut self, base: &FirewallBaseChain, hits: &[(TableEffect, &Hit)]) {
         let Some((_, first)) = hits.first() else { return };
         let of_table = self.tables.entry(base.table.clone()).or_default();
-        for (effect, _) in &hits {
+        for (effect, _) in hits {
             if !of_table.effects.contains(effect) {
                 of_table.effects.push(*effect);
             }
@@ -118,6 +124,6 @@ fn effect(kind: FirewallChainKind, hit: &Hit) -> TableEffect {
         (Effect::Refuses(RefusalKind::Drop), _) => TableEffect::Drops,
         (Effect::Refuses(RefusalKind::Unknown), _) => TableEffect::Unknown,
         (Effect::Untracks, _) => TableEffect::DoesNotTrack,
-        (Effect::Translates, _) => TableEffect::Changes,
+        (Effect::Translates | Effect::Marks { .. }, _) => TableEffect::Changes,
     }
 }

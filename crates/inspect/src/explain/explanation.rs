@@ -43,6 +43,9 @@ pub struct Explanation {
     /// to let the packet pass.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<PassedRule>,
+    /// Bits of the mark for which the rules masquerade a packet; 0 if they have no such rule.
+    #[serde(skip)]
+    pub masquerade_mark: u32,
 }
 
 impl Explanation {
@@ -134,7 +137,8 @@ impl Explanation {
         local: &[IpAddr],
     ) {
         let (packet, budget) = (self.packet.clone(), Budget::default());
-        let judge = Judge { chains, network, local, packet: &packet, budget };
+        let masquerade_mark = self.masquerade_mark;
+        let judge = Judge { chains, network, local, packet: &packet, masquerade_mark, budget };
         let tracking = judge.tracking();
         if let Tracking::Untracked(cause) = &tracking {
             self.bypasses_services(cause.clone());
@@ -192,7 +196,7 @@ impl Explanation {
     }
 
     /// Adds what is to be said about addresses of endpoints that are not used.
-    pub fn unused_addresses(&mut self, unused: &[UnusedAddress<'_>]) {
+    pub fn unused_addresses(&mut self, unused: &[UnusedAddress]) {
         let to = self.packet.to.ip();
         if let Some(ReachedFrontend { service, .. }) = &self.frontend {
             let of_service = unused.iter().filter(|one| one.service.is_service_of(service));
@@ -204,7 +208,7 @@ impl Explanation {
                 self.remarks.sort_by_key(|remark| remark.about != RemarkSubject::Policy);
             }
         } else if let Some(one) = unused.iter().find(|one| one.address == to) {
-            let (service, first) = (one.service.clone(), one.first.to_owned());
+            let (service, first) = (one.service.clone(), one.first.clone());
             let reason = Reason::UnusedAddress { service, address: one.address, first };
             self.remarks.retain(|remark| remark.about != RemarkSubject::NoService);
             self.remarks.push(Remark::new(RemarkSubject::NoService, reason));
@@ -214,13 +218,13 @@ impl Explanation {
 
 /// An address of an endpoint that no Service uses, because it is not the endpoint's first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnusedAddress<'a> {
+pub struct UnusedAddress {
     /// The Service of the EndpointSlice.
     pub service: ServiceRef,
     /// The address.
     pub address: IpAddr,
     /// The address of the endpoint that is used.
-    pub first: &'a str,
+    pub first: String,
 }
 
 /// The frontend that a packet reaches.

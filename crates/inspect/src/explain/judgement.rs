@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{
-    Bits, Budget, CertainVerdict, Connection, FirewallBaseChain, FirewallChainKind, Hit, Judgement,
-    NetfilterHook, PartialPacket, judge,
+    Bits, Budget, CertainVerdict, Connection, Effect, FirewallBaseChain, FirewallChainKind, Hit,
+    Judgement, MarkChange, NetfilterHook, PartialMark, PartialPacket, judge,
 };
 
 use super::cause::Cause;
@@ -38,6 +38,8 @@ pub(super) struct Judge<'a> {
     pub(super) network: &'a dyn HostNetwork,
     pub(super) local: &'a [IpAddr],
     pub(super) packet: &'a ShownPacket,
+    /// Bits of the mark for which the followed rules masquerade a packet; 0 if they have none.
+    pub(super) masquerade_mark: u32,
     pub(super) budget: Budget,
 }
 
@@ -191,8 +193,11 @@ struct Way<'a> {
     is_translated: bool,
     masquerades: bool,
     is_tracked: bool,
-    /// The mark, unless a rule may have set it.
-    mark: Cell<Option<u32>>,
+    mark: Cell<PartialMark>,
+    /// Whether the rules of Services marked it.
+    is_marked: bool,
+    /// Rules that may change the mark for masquerade, so far.
+    markers: Vec<(&'a FirewallBaseChain, Hit)>,
     conditions: Conditions,
     /// The interface of its last route.
     leaves_by: Option<String>,
@@ -221,7 +226,9 @@ impl<'a> Way<'a> {
             is_translated,
             masquerades,
             is_tracked,
-            mark: Cell::new(Some(0)),
+            mark: Cell::new(PartialMark::of(0)),
+            is_marked: false,
+            markers: Vec::new(),
             conditions: Conditions::default(),
             leaves_by: None,
             on_route: Vec::new(),
@@ -247,8 +254,6 @@ impl<'a> Way<'a> {
             None => self.enter_somewhere(),
         }
         self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
-        // Rules of Services mark packets to be masqueraded.
-        self.marked();
         let input = interface.map_or(RouteInput::UnknownInterface, RouteInput::Interface);
         let route = self.route(self.to, input)?;
         if let Some(interface) = interface {
@@ -290,7 +295,6 @@ impl<'a> Way<'a> {
             out_interface: out.clone(),
             ..way.original(priority, Some(""))
         })?;
-        self.marked();
         let then = if self.is_translated { self.route(self.to, RouteInput::Host)? } else { first };
         let out = out_interface(&then);
         self.pass(NetfilterHook::Postrouting, |way, priority| {
@@ -415,18 +419,30 @@ impl<'a> Way<'a> {
             RouteFact::Out(out) => {
                 self.meet(&Place::Route(&query), Obstructed::Error);
                 self.meet(&Place::Out(&out), Obstructed::Error);
+                self.returns_elsewhere(client, &[out]);
             }
             RouteFact::OneOf(interfaces) => {
                 self.meet(&Place::Route(&query), Obstructed::Error);
-                for interface in interfaces {
-                    self.meet(&Place::Out(&interface), Obstructed::Error);
+                for interface in &interfaces {
+                    self.meet(&Place::Out(interface), Obstructed::Error);
                 }
+                self.returns_elsewhere(client, &interfaces);
             }
             RouteFact::Failed(_) | RouteFact::Local => {
                 self.conditions.add(Reason::NoWayBack { client });
             }
             RouteFact::Unknown => self.conditions.add(Reason::HostNetwork),
         }
+    }
+
+    /// Other hosts may not expect an error on another way than that of the packet.
+    fn returns_elsewhere(&mut self, client: IpAddr, back: &[String]) {
+        let Sender::Interface(interface) = &self.judge.packet.sender else { return };
+        if back.iter().all(|back| back == interface) {
+            return;
+        }
+        let (interface, back) = (interface.clone(), back.to_vec());
+        self.conditions.add(Reason::AsymmetricErrorRoute { client, interface, back });
     }
 
     /// An ICMP error of this host passes chains too. An error to this host also comes in again,
@@ -452,7 +468,7 @@ impl<'a> Way<'a> {
         let hooks =
             [(Output, &sent), (Postrouting, &sent), (Prerouting, &received), (Input, &received)];
         let passed = if is_to_this_host { hooks.len() } else { 2 };
-        self.mark.set(None);
+        self.mark.set(PartialMark::UNKNOWN);
         for (hook, packet) in hooks.into_iter().take(passed) {
             // Chains of type nat do not see ICMP errors.
             for base in self.judge.at(hook).filter(|base| base.kind != FirewallChainKind::Nat) {
@@ -494,25 +510,55 @@ impl<'a> Way<'a> {
         let judge = self.judge;
         let end = self.refused_at.filter(|at| at.hook == hook).map(|at| at.priority);
         let passes = |base: &&FirewallBaseChain| end.is_none_or(|end| base.priority <= end);
-        // A chain at the same priority may be in front or behind.
-        let is_sure = |base: &FirewallBaseChain| end.is_none_or(|end| base.priority < end);
         let bases = judge.at(hook).filter(passes).filter(|base| !self.is_done(base));
-        for base in bases.collect::<Vec<_>>() {
-            let judgement = self.judged(base, &packet(self, order(base)));
-            let refused = match judgement.verdict() {
-                CertainVerdict::Drops(hit) => Some((Outcome::Dropped, hit)),
-                CertainVerdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
-                CertainVerdict::Accepts | CertainVerdict::Unknown => None,
-            };
-            let is_new = |outcome| self.outcome != outcome;
-            match refused {
-                Some((outcome, hit)) if is_sure(base) && is_new(outcome) => {
-                    return Err(Left::Stopped(self.refused_by(base, hit, outcome)));
-                }
-                _ => self.conditions.add_chain(base, &judgement, self.matters()),
-            }
+        // The priority of the rules of Services that change the packet.
+        let own = match hook {
+            NetfilterHook::Prerouting | NetfilterHook::Output => Some(DSTNAT),
+            NetfilterHook::Postrouting => Some(SRCNAT),
+            _ => None,
+        };
+        let (before, behind): (Vec<&FirewallBaseChain>, Vec<&FirewallBaseChain>) =
+            bases.partition(|base| own.is_none_or(|own| base.priority <= own));
+        for base in before {
+            let judgement = self.pass_chain(base, end, &packet(self, order(base)))?;
+            self.note_markers(base, &judgement);
+        }
+        match own {
+            Some(SRCNAT) => self.masquerade(),
+            Some(_) => self.translate(),
+            None => {}
+        }
+        for base in behind {
+            let judgement = self.pass_chain(base, end, &packet(self, order(base)))?;
+            self.note_markers(base, &judgement);
         }
         if end.is_some() { Err(Left::Refused) } else { Ok(()) }
+    }
+
+    /// Passes a chain. `end` is the priority of the rules that refuse the packet at its hook.
+    fn pass_chain(
+        &mut self,
+        base: &FirewallBaseChain,
+        end: Option<i32>,
+        packet: &PartialPacket,
+    ) -> Result<Judgement, Left> {
+        // A chain at the same priority may be in front or behind.
+        let is_sure = end.is_none_or(|end| base.priority < end);
+        let judgement = self.judged(base, packet);
+        let refused = match judgement.verdict() {
+            CertainVerdict::Drops(hit) => Some((Outcome::Dropped, hit)),
+            CertainVerdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
+            CertainVerdict::Accepts | CertainVerdict::Unknown => None,
+        };
+        match refused {
+            Some((outcome, hit)) if is_sure && self.outcome != outcome => {
+                Err(Left::Stopped(self.refused_by(base, hit, outcome)))
+            }
+            _ => {
+                self.conditions.add_chain(base, &judgement, self.matters());
+                Ok(judgement)
+            }
+        }
     }
 
     /// Which effects of a chain matter to the end.
@@ -523,7 +569,10 @@ impl<'a> Way<'a> {
             TableEffect::DoesNotTrack => false,
             TableEffect::Drops => outcome != Outcome::Dropped,
             TableEffect::Rejects => outcome != Outcome::Rejected,
-            TableEffect::Changes | TableEffect::Unknown => true,
+            TableEffect::Changes
+            | TableEffect::MarksForMasquerade
+            | TableEffect::ClearsMasqueradeMark
+            | TableEffect::Unknown => true,
         }
     }
 
@@ -546,10 +595,46 @@ impl<'a> Way<'a> {
         judgement
     }
 
-    fn marked(&self) {
-        if self.masquerades || self.is_translated && self.refused_at.is_some() {
-            self.mark.set(None);
+    /// The rules of Services translate the packet and mark it to be masqueraded.
+    fn translate(&mut self) {
+        if self.is_marked {
+            return;
         }
+        self.is_marked = true;
+        let bits = self.judge.masquerade_mark;
+        if self.is_translated && self.refused_at.is_some() || self.masquerades && bits == 0 {
+            self.mark.set(PartialMark::UNKNOWN);
+        } else if self.masquerades {
+            // Some packets are masqueraded without a mark, as those of an endpoint to itself.
+            self.mark.set(self.mark.get().perhaps_changed(MarkChange::to(!bits, bits)));
+            self.markers.clear();
+        }
+    }
+
+    /// Adds rules that may change the mark for masquerade.
+    fn note_markers(&mut self, base: &'a FirewallBaseChain, judgement: &Judgement) {
+        let (bits, masquerades) = (self.judge.masquerade_mark, self.masquerades);
+        let matters = |hit: &&Hit| match hit.effect {
+            Effect::Marks { sets, clears } => (if masquerades { clears } else { sets }) & bits != 0,
+            _ => false,
+        };
+        let hits = judgement.marks.iter().filter(matters).cloned();
+        self.markers.extend(hits.map(|hit| (base, hit)));
+    }
+
+    /// The rules of Services masquerade a packet by its mark, whoever set it, and clear it.
+    fn masquerade(&mut self) {
+        let bits = self.judge.masquerade_mark;
+        let effect = match self.masquerades {
+            true => TableEffect::ClearsMasqueradeMark,
+            false => TableEffect::MarksForMasquerade,
+        };
+        if self.mark.get().has(bits) != Some(self.masquerades) {
+            for (base, hit) in &self.markers {
+                self.conditions.add_hits(base, &[(effect, hit)]);
+            }
+        }
+        self.mark.set(self.mark.get().changed(MarkChange::to(!bits, 0)));
     }
 
     fn refused_by(&self, base: &FirewallBaseChain, hit: &Hit, outcome: Outcome) -> Stop {
@@ -574,7 +659,7 @@ impl<'a> Way<'a> {
             to: to.ip(),
             to_port: has_port.then(|| (packet.protocol, to.port())),
             input,
-            mark: self.mark.get(),
+            mark: self.mark.get().exact(),
         };
         let fact = self.judge.network.route(&query);
         self.leaves_by = out_interface(&fact);

@@ -17,6 +17,7 @@ mod destination;
 pub(crate) mod explanation;
 mod groups;
 mod judgement;
+mod masquerade_mark;
 pub(crate) mod network;
 pub(crate) mod no_address;
 mod origin;
@@ -36,7 +37,7 @@ use rulegen_ruleset::iptables::{self, Ruleset, TracedHost};
 use rulegen_ruleset::nftables::{self, Table};
 
 pub use cause::Cause;
-pub use cluster::service_state;
+pub use cluster::{ObjectFacts, service_state};
 pub use conditions::EndCondition;
 pub use destination::{Destination, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
@@ -45,7 +46,7 @@ pub use network::{
     HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
 };
 pub use no_address::{NoPort, ServiceState, UnresolvedService};
-pub use origin::{is_pod_of_node, origin_by_input};
+pub use origin::origin_by_input;
 pub use outcome::Outcome;
 pub use packet::{Sender, ShownPacket};
 use path::PacketPath;
@@ -82,6 +83,7 @@ pub fn by_ruleset_on(
     let unknown = trace.unknown.iter().map(path::rule_of_iptables).collect();
     let ways = PacketPath::of_iptables(trace.branches, packet.protocol);
     let mut explanation = explained(packet, host.local, ways, unknown, plan);
+    explanation.masquerade_mark = masquerade_mark::of_ruleset(ruleset);
     explanation.depends_on_interface(&trace.interfaces, plan);
     explanation
 }
@@ -97,6 +99,7 @@ pub fn by_table(
     let trace = nftables::trace(table, local, packet);
     let ways = PacketPath::of_nftables(trace.branches, table, packet.protocol);
     let mut explanation = explained(packet, local, ways, Vec::new(), plan);
+    explanation.masquerade_mark = masquerade_mark::of_table(table);
     explanation.depends_on_interface(&trace.interfaces, plan);
     explanation
 }
@@ -115,7 +118,8 @@ fn explained(
     let remarks = known.all();
     let (rules, ends, behind) = path::parted(ways);
     let packet = ShownPacket::from(packet);
-    let mut explanation = Explanation { packet, frontend, remarks, rules, ends, behind, unknown };
+    let mut explanation =
+        Explanation { packet, frontend, remarks, rules, ends, behind, unknown, masquerade_mark: 0 };
     explanation.on_unknown_host();
     explanation
 }

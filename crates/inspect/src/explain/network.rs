@@ -100,6 +100,8 @@ pub enum PathObstacle {
     UnreadIpvs,
     /// eBPF programs see what sockets of all processes send, and may replace its destination.
     SocketPrograms,
+    /// eBPF programs see what sockets in these cgroups of pods send or receive.
+    PodSocketPrograms(Vec<String>),
     /// It cannot be read whether there are such programs.
     #[strum(serialize = "socket-programs")]
     UnreadSocketPrograms,

@@ -3,49 +3,36 @@
 use std::net::IpAddr;
 
 use rulegen_compiler::PodTraffic;
-use rulegen_model::{Objects, Snapshot};
+use rulegen_model::Node;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Origin;
+
+use super::cluster::ObjectFacts;
 
 /// The origin of a packet from an address. The configuration names the input interface of this
 /// node's pods only if they are detected by it; a name prefix stands as `cali*`.
 pub fn origin_by_input(
     from: IpAddr,
-    objects: &Objects,
-    snapshot: &Snapshot,
+    facts: &ObjectFacts,
+    node: &Node,
     pods: Option<&PodTraffic>,
 ) -> Origin {
-    let is_own =
-        from.is_loopback() || snapshot.node.addresses(IpFamily::of(from)).local.contains(&from);
+    let is_own = from.is_loopback() || node.addresses(IpFamily::of(from)).local.contains(&from);
     match pods {
         _ if is_own => Origin::Host,
-        Some(PodTraffic::Through(bridge)) if is_pod_of_node(from, objects, snapshot) => {
+        Some(PodTraffic::Through(bridge)) if facts.is_pod_of_node(from, node) => {
             Origin::Interface(bridge.clone())
         }
-        Some(PodTraffic::ThroughPrefix(start)) if is_pod_of_node(from, objects, snapshot) => {
+        Some(PodTraffic::ThroughPrefix(start)) if facts.is_pod_of_node(from, node) => {
             Origin::Interface(format!("{start}*"))
         }
         _ => Origin::UnknownInterface,
     }
 }
 
-/// Whether a pod with this address runs on the node.
-pub fn is_pod_of_node(ip: IpAddr, objects: &Objects, snapshot: &Snapshot) -> bool {
-    let node = &snapshot.node;
-    let pods = objects.details.iter().flat_map(|details| details.pods.values());
-    let mut pods = pods.filter(|pod| pod.node.as_deref() == Some(&*node.name));
-    let slices = objects.slices.iter().flat_map(|slice| &slice.object.endpoints);
-    let endpoints = slices.filter(|of| of.node_name.as_deref() == Some(&*node.name));
-    let mut addresses = endpoints.flat_map(|of| &of.addresses);
-    let network = node.addresses(IpFamily::of(ip)).pod_cidr;
-    network.is_some_and(|network| network.contains(&ip))
-        || pods.any(|pod| pod.addresses.contains(&ip))
-        || addresses.any(|text| text.parse() == Ok(ip))
-}
-
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{Host, SnapshotOptions, read_manifest, snapshot};
+    use rulegen_model::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
 
     use super::*;
 
@@ -77,7 +64,8 @@ endpoints:
         };
         let (snapshot, _) = snapshot(&objects, &options, &Host::default());
         let origin = |from: &str, pods: Option<PodTraffic>| {
-            origin_by_input(from.parse().unwrap(), &objects, &snapshot, pods.as_ref())
+            let facts = ObjectFacts::of(&objects, &snapshot);
+            origin_by_input(from.parse().unwrap(), &facts, &snapshot.node, pods.as_ref())
         };
         let bridge = || Some(PodTraffic::Through("cni0".to_owned()));
         let prefix = || Some(PodTraffic::ThroughPrefix("cali".to_owned()));

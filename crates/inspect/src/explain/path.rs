@@ -209,7 +209,7 @@ pub(super) fn planned<'a>(
     name: &ServicePortName,
     plan: Option<&'a Plan>,
 ) -> Option<&'a ServicePlan> {
-    plan?.services.iter().find(|service| service.name == *name)
+    plan?.service(name)
 }
 
 fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<RuleServicePort> {

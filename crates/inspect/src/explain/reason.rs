@@ -197,6 +197,16 @@ pub enum Reason {
         /// The output interfaces of the reply.
         back: Vec<String>,
     },
+    /// An ICMP error leaves through another interface than the packet came in through.
+    #[strum(serialize = "asymmetric-route")]
+    AsymmetricErrorRoute {
+        /// The client.
+        client: IpAddr,
+        /// The input interface of the packet.
+        interface: String,
+        /// The output interfaces of the error.
+        back: Vec<String>,
+    },
     /// The reply has no route.
     #[strum(serialize = "asymmetric-route")]
     NoReply {
@@ -445,6 +455,10 @@ pub enum TableEffect {
     Changes,
     /// Excludes it from connection tracking.
     DoesNotTrack,
+    /// Sets the mark for which the rules of Services masquerade it.
+    MarksForMasquerade,
+    /// Clears that mark.
+    ClearsMasqueradeMark,
     /// Is not understood.
     Unknown,
 }

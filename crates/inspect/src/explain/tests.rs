@@ -214,10 +214,10 @@ fn explain_policy_local_tells_endpoints_without_node_name_from_those_on_other_no
 
 #[test]
 fn explain_unused_addresses_of_endpoints_are_named() {
-    let unused = |first| UnusedAddress {
+    let unused = |first: &str| UnusedAddress {
         service: "default/dns".parse().unwrap(),
         address: "10.244.1.6".parse().unwrap(),
-        first,
+        first: first.to_owned(),
     };
     for mut explanation in explained("[]", Protocol::Tcp) {
         explanation.unused_addresses(&[unused("10.244.1.5")]);
@@ -352,6 +352,41 @@ fn explain_judges_packet_at_each_hook() {
         assert_eq!(end.cause.is_some(), cause, "{table} {chain} {rule}: {end:?}");
         assert_eq!(!end.conditions.is_empty(), condition, "{table} {chain} {rule}: {end:?}");
     }
+}
+
+/// Rules of others that change the mark for which the rules of Services masquerade, of a packet that
+/// these do not masquerade.
+#[test]
+fn explain_mark_of_others_masquerades_packet() {
+    // Table, chain and rule, and whether it is a condition.
+    for (table, chain, rule, is_condition) in [
+        ("mangle", "PREROUTING", "-j MARK --set-xmark 0x4000/0x4000", true),
+        ("mangle", "FORWARD", "-j MARK --set-xmark 0x4000/0xffffffff", true),
+        ("mangle", "FORWARD", "-s 10.244.1.9/32 -j MARK --set-xmark 0x4000/0x4000", true),
+        ("mangle", "FORWARD", "-s 10.244.1.8/32 -j MARK --set-xmark 0x4000/0x4000", false),
+        ("mangle", "FORWARD", "-m limit --limit 1/sec -j MARK --set-xmark 0x4000/0x4000", true),
+        ("mangle", "POSTROUTING", "-j MARK --set-xmark 0x4000/0x4000", true),
+        ("mangle", "POSTROUTING", "-j CONNMARK --restore-mark", true),
+        ("mangle", "PREROUTING", "-j MARK --set-xmark 0x10000/0xff0000", false),
+        ("security", "FORWARD", "-j MARK --set-xmark 0x4000/0x4000", true),
+    ] {
+        let tables = format!("*{table}\n:{chain} ACCEPT [0:0]\n-A {chain} {rule}\nCOMMIT\n");
+        let (ruleset, errors) = iptables::parse(IpFamily::Ipv4, &tables);
+        assert_eq!(errors, []);
+        let chains = rulegen_ruleset::firewall::of_iptables(&ruleset, "", |_| true);
+        for mut explanation in explained("[]", Protocol::Tcp) {
+            explanation.on_host(&chains, &host(), &[]);
+            let conditions = &explanation.ends[0].conditions;
+            let codes: Vec<&str> = conditions.iter().map(|of| of.code()).collect();
+            let expected: &[&str] = if is_condition { &["other-table"] } else { &[] };
+            assert_eq!(codes, expected, "{table} {chain} {rule}: {conditions:?}");
+        }
+    }
+    // Cleared again before it is looked at.
+    let tables = "*mangle\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n\
+                  -A PREROUTING -j MARK --set-xmark 0x4000/0x4000\n\
+                  -A POSTROUTING -j MARK --set-xmark 0x0/0x4000\nCOMMIT\n";
+    assert_eq!(end_on(&host(), tables).conditions, []);
 }
 
 /// A chain of another program may answer TCP with a reset, which other rules stop than an ICMP error.
@@ -527,6 +562,11 @@ fn explain_obstacle_on_the_way_is_a_condition() {
         (PathObstacle::Ipvs, "ipvs", "IPVS, which has services, takes it over"),
         (PathObstacle::UnreadIpvs, "ipvs", "/proc/net/ip_vs cannot be read"),
         (PathObstacle::SocketPrograms, "socket-programs", "in the socket of a process"),
+        (
+            PathObstacle::PodSocketPrograms(vec!["kubepods/pod1".to_owned()]),
+            "socket-programs",
+            "in the socket of a pod on this node (cgroup kubepods/pod1)",
+        ),
         (PathObstacle::UnreadSocketPrograms, "socket-programs", "cannot be read"),
         (PathObstacle::UnknownRoute(to), "host-network", "the route to 10.244.1.5"),
         (PathObstacle::UnlistedFilters, "tc-filter", "a tc program drops or changes it"),

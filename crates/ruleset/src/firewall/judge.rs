@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use super::bits::Ternary;
+use super::mark::{MarkChange, PartialMark};
 use super::packet::{Connection, PartialPacket};
 use super::rule::{Action, FilterChains, FilterRule, FirewallBaseChain, FirewallChainKind};
 
@@ -53,6 +54,8 @@ pub struct Judgement {
     pub surely_untracks: bool,
     /// The first rules that may replace an address.
     pub translates: Vec<Hit>,
+    /// The first rules that may set or clear each bit of the mark.
+    pub marks: Vec<Hit>,
 }
 
 /// A rule, or a policy, with an effect that a packet may have.
@@ -75,6 +78,13 @@ pub enum Effect {
     Untracks,
     /// Replaces an address.
     Translates,
+    /// Changes the mark.
+    Marks {
+        /// The bits that it may set.
+        sets: u32,
+        /// The bits that it may clear.
+        clears: u32,
+    },
 }
 
 /// How a packet is refused.
@@ -141,7 +151,7 @@ impl Display for Hit {
     }
 }
 
-/// Judges a packet against a base chain. Its mark becomes unknown if a rule may set it.
+/// Judges a packet against a base chain. Bits of its mark become unknown if a rule may change them.
 pub fn judge(base: &FirewallBaseChain, packet: &mut PartialPacket, budget: &Budget) -> Judgement {
     walk(base, packet, budget, false)
 }
@@ -245,8 +255,11 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn side_effects(&mut self, chain: &Arc<str>, rule: &FilterRule, is_sure: bool) {
-        if rule.marks {
-            self.packet.mark = None;
+        if let Some(change) = rule.marks {
+            let mark = self.packet.mark;
+            self.packet.mark =
+                if is_sure { mark.changed(change) } else { mark.perhaps_changed(change) };
+            self.note_mark(chain, rule, change);
         }
         if rule.untracks {
             self.judgement.surely_untracks |= is_sure;
@@ -293,6 +306,20 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    /// Notes a rule that sets or clears bits of the mark that no noted rule does.
+    fn note_mark(&mut self, chain: &Arc<str>, rule: &FilterRule, change: MarkChange) {
+        let marks = &mut self.judgement.marks;
+        let noted = marks.iter().fold((0, 0), |(set, cleared), hit| match hit.effect {
+            Effect::Marks { sets, clears } => (set | sets, cleared | clears),
+            _ => (set, cleared),
+        });
+        let (sets, clears) = (change.sets(), change.clears());
+        if sets & !noted.0 != 0 || clears & !noted.1 != 0 {
+            let effect = Effect::Marks { sets, clears };
+            marks.push(Hit { chain: chain.clone(), rule: rule.to_string(), effect });
+        }
+    }
+
     /// Notes the first refusals, and the first of each kind: only then is it known whether all are
     /// alike.
     fn refuse(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String, refusal: RefusalKind) {
@@ -306,7 +333,7 @@ impl<'a> Walk<'a, '_> {
 
     fn anything(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String) -> ComesOut {
         self.judgement.accepts = true;
-        self.packet.mark = None;
+        self.packet.mark = PartialMark::UNKNOWN;
         self.refuse(chain, rule, RefusalKind::Unknown);
         ComesOut::MAYBE
     }

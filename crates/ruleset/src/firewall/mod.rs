@@ -14,6 +14,7 @@
 mod bits;
 mod field;
 mod judge;
+mod mark;
 mod of_iptables;
 mod packet;
 mod rule;
@@ -24,6 +25,7 @@ mod text;
 pub use bits::{Bits, Ternary};
 pub use field::{PacketField, conntrack};
 pub use judge::{Budget, CertainVerdict, Effect, Hit, Judgement, RefusalKind, judge, refuses_rest};
+pub use mark::{MarkChange, PartialMark};
 pub(crate) use of_iptables::hook_and_priority;
 pub use of_iptables::{chain_of_iptables, of_iptables, rule_of_iptables, target_of_extension};
 pub use packet::{Connection, Fact, PartialPacket};

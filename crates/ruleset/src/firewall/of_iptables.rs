@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
 use super::field::{PacketField, conntrack};
+use super::mark::MarkChange;
 use super::rule::{
     Action, FilterChains, FilterCondition, FilterRule, FirewallBaseChain, FirewallChainKind,
     NetfilterHook,
@@ -149,7 +150,7 @@ fn known(family: IpFamily, spec: &RuleSpec, is_chain: impl Fn(&ChainName) -> boo
         Some(Target::Drop) => rule.action = Action::Drop,
         Some(Target::Return) => rule.action = Action::Return,
         Some(Target::Reject(_)) => rule.action = Action::Reject,
-        Some(Target::SetMark(_)) => rule.marks = true,
+        Some(Target::SetMark(set)) => rule.marks = Some(MarkChange::to(!set.mask, set.value)),
         Some(Target::Masquerade { .. } | Target::Dnat(_)) => rule.action = Action::Translate,
     }
     rule
@@ -366,6 +367,8 @@ impl OptionReader {
         let options = self.words.get(self.at..).unwrap_or_default();
         let has = |wanted: &str| options.iter().any(|(word, _)| word == wanted);
         let (untracks, restores) = (has("--notrack"), has("--restore-mark"));
+        let mut after = options.iter().map(|(word, _)| word).skip_while(|of| *of != "--set-xmark");
+        let set = after.nth(1).filter(|_| name == "MARK").and_then(|text| mark(text));
         self.at = self.words.len();
         if is_chain(&ChainName::from(name)) {
             let to = name.into();
@@ -374,14 +377,18 @@ impl OptionReader {
         }
         let (action, marks) = target_of_extension(name);
         rule.action = action;
-        rule.marks = marks || name == "CONNMARK" && restores;
+        rule.marks = match set {
+            Some((value, mask)) => Some(MarkChange::to(!mask, value)),
+            None if name == "CONNMARK" && restores => Some(MarkChange::UNKNOWN),
+            None => marks,
+        };
         rule.untracks = name == "NOTRACK" || name == "CT" && untracks;
     }
 }
 
-/// What a target of iptables does, and whether it sets the mark. `CONNMARK`, `CT` and `NOTRACK` need
-/// their options.
-pub fn target_of_extension(name: &str) -> (Action, bool) {
+/// What a target of iptables does, and how it changes the mark. `MARK`, `CONNMARK`, `CT` and `NOTRACK`
+/// need their options.
+pub fn target_of_extension(name: &str) -> (Action, Option<MarkChange>) {
     let action = match name {
         "ACCEPT" => Action::Accept,
         "DROP" => Action::Drop,
@@ -394,7 +401,7 @@ pub fn target_of_extension(name: &str) -> (Action, bool) {
         | "CONNMARK" | "CT" | "NOTRACK" => Action::Continue,
         other => Action::Anything(format!("-j {other}").into()),
     };
-    (action, matches!(name, "MARK" | "HMARK"))
+    (action, matches!(name, "MARK" | "HMARK").then_some(MarkChange::UNKNOWN))
 }
 
 fn network(text: &str) -> Option<IpNet> {

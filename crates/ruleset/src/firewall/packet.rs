@@ -7,6 +7,7 @@ use rulegen_net::{IpFamily, Protocol};
 
 use super::bits::Bits;
 use super::field::{PacketField, conntrack};
+use super::mark::PartialMark;
 
 /// The first packet of a connection at one place of its way. `None` means unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct PartialPacket {
     /// Conntrack's view.
     pub connection: Connection,
     /// Packet mark (`meta mark`).
-    pub mark: Option<u32>,
+    pub mark: PartialMark,
 }
 
 /// Conntrack's view of a packet.
@@ -78,7 +79,7 @@ impl PartialPacket {
             in_interface: None,
             out_interface: None,
             connection: Connection::Unknown,
-            mark: None,
+            mark: PartialMark::UNKNOWN,
         }
     }
 
@@ -126,7 +127,10 @@ impl PartialPacket {
             }),
             PacketField::InInterface => name(self.in_interface.as_deref()),
             PacketField::OutInterface => name(self.out_interface.as_deref()),
-            PacketField::Mark => number(self.mark),
+            PacketField::Mark => {
+                let (value, known) = self.mark.bytes();
+                Bits::partly(&value, &known)
+            }
             PacketField::SourceIsLocal => byte(self.source_is_local.map(u8::from)),
             PacketField::DestinationIsLocal => byte(self.destination_is_local.map(u8::from)),
             PacketField::ConnectionState => number(match self.connection {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bits::{Ternary, left_aligned, prefix_mask};
 use super::field::PacketField;
+use super::mark::MarkChange;
 use super::packet::{Fact, PartialPacket};
 
 /// The chains of one table by name.
@@ -101,8 +102,8 @@ impl FirewallChainKind {
 pub struct FilterRule {
     /// Conditions, all of which must match.
     pub conditions: Vec<FilterCondition>,
-    /// Sets the mark, or restores it from the connection.
-    pub marks: bool,
+    /// How it changes the mark, if it does.
+    pub marks: Option<MarkChange>,
     /// Excludes the packet from connection tracking (`notrack`).
     pub untracks: bool,
     /// What becomes of the packet.

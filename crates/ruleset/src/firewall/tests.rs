@@ -27,7 +27,7 @@ fn forwarded() -> PartialPacket {
         in_interface: Some("cali1".to_owned()),
         out_interface: Some("eth1".to_owned()),
         connection: Connection::New { translated: Some(true), masqueraded: Some(false) },
-        mark: Some(0),
+        mark: PartialMark::of(0),
         ..PartialPacket::unknown(IpFamily::Ipv4)
             .from("10.244.1.5".parse().unwrap(), false)
             .to("10.244.2.6".parse().unwrap(), false)

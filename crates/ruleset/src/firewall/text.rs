@@ -12,7 +12,7 @@ impl Display for FilterRule {
             return f.write_str(text);
         }
         let mut words: Vec<String> = self.conditions.iter().map(ToString::to_string).collect();
-        if self.marks {
+        if self.marks.is_some() {
             words.push("meta mark set …".to_owned());
         }
         if self.untracks {

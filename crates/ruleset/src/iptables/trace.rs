@@ -13,7 +13,8 @@ use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
 use crate::firewall::{
-    Action, Connection, FilterRule, PartialPacket, Ternary, hook_and_priority, rule_of_iptables,
+    Action, Connection, FilterRule, PartialMark, PartialPacket, Ternary, hook_and_priority,
+    rule_of_iptables,
 };
 use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
 
@@ -125,6 +126,21 @@ struct PacketState<'a> {
     translated: bool,
     masqueraded: bool,
     mark: u32,
+}
+
+/// Whether a rule is for another destination. It then has no effect, whatever else it has.
+fn is_for_others(rule: &Rule, state: &PacketState<'_>) -> bool {
+    let Rule::Known(RuleSpec { destination, matches, target, .. }) = rule else { return false };
+    let (ip, port) = (state.destination.ip(), state.destination.port());
+    // A packet without a port stands for any.
+    let has_other_port = |of: &Match| match of {
+        Match::Transport { destination_port, .. } => {
+            port != 0 && destination_port.is_some_and(|of| of != port)
+        }
+        _ => false,
+    };
+    destination.is_some_and(|network| network.value.contains(&ip) == network.negated)
+        || target.is_some() && matches.iter().any(has_other_port)
 }
 
 /// Merges packets in equal states, and keeps the path of the first: otherwise each foreign rule
@@ -271,6 +287,10 @@ impl<'a> Tracer<'a, '_> {
     ) -> Vec<(PacketState<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &content.rules {
+            // A chain may have rules for each Service: those of other destinations cost only this.
+            if live.iter().all(|state| is_for_others(rule, state)) {
+                continue;
+            }
             let step = Step { table: position.table, chain, rule };
             let foreign = self.foreign(position.table, rule);
             let mut on = Vec::new();
@@ -333,7 +353,8 @@ impl<'a> Tracer<'a, '_> {
         position: ChainPosition<'a>,
     ) -> Vec<(PacketState<'a>, Option<Exit>)> {
         let matches = rule.matches(&self.partial(&state, position.built_in));
-        let has_no_effect = rule.action == Action::Continue && !rule.marks && !rule.untracks;
+        let has_no_effect =
+            rule.action == Action::Continue && rule.marks.is_none() && !rule.untracks;
         if matches == Ternary::No || has_no_effect {
             return vec![(state, None)];
         }
@@ -354,7 +375,7 @@ impl<'a> Tracer<'a, '_> {
             }
             _ => None,
         };
-        match exit.filter(|_| matches == Ternary::Yes && !rule.marks) {
+        match exit.filter(|_| matches == Ternary::Yes && rule.marks.is_none()) {
             Some(exit) => {
                 state.path.push(step.clone());
                 vec![(state, Some(exit))]
@@ -393,7 +414,7 @@ impl<'a> Tracer<'a, '_> {
             in_interface,
             out_interface,
             connection: Connection::New { translated, masqueraded },
-            mark: Some(state.mark),
+            mark: PartialMark::of(state.mark),
             ..PartialPacket::unknown(self.ruleset.family)
                 .from(*source, *origin == Origin::Host || self.is_local(*source))
                 .to(to.ip(), self.is_local(to.ip()))
@@ -452,6 +473,8 @@ impl<'a> Tracer<'a, '_> {
         rule: &RuleSpec,
         state: PacketState<'a>,
     ) -> (Option<PacketState<'a>>, Option<PacketState<'a>>) {
+        #[cfg(test)]
+        tests::COMPARED.with(|count| count.set(count.get() + 1));
         if !self.matches(rule, &state) {
             return (None, Some(state));
         }
@@ -517,5 +540,44 @@ impl<'a> Tracer<'a, '_> {
 
     fn is_local(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.local.contains(&ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rulegen_net::{IpFamily, Protocol};
+
+    use super::*;
+    use crate::iptables::parse;
+
+    thread_local! {
+        /// Rules that were compared as a whole.
+        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// A cluster has chains with rules for each Service, and tests of it send packets to each Service.
+    #[test]
+    fn trace_compares_only_rules_for_the_destination_of_the_packet() {
+        let mut text = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SVC-A - [0:0]\n".to_owned();
+        for n in 0..200 {
+            let to = format!("-d 10.96.1.{n}/32 -p tcp -m tcp --dport 80");
+            text += &format!("-A PREROUTING {to} -j KUBE-SVC-A\n");
+            text += &format!("-A PREROUTING -p tcp -m tcp --dport {} -j KUBE-SVC-A\n", 30000 + n);
+        }
+        let (ruleset, errors) = parse(IpFamily::Ipv4, &(text + "COMMIT\n"));
+        assert_eq!(errors, []);
+        for destination in ["10.96.1.7:80", "192.168.1.1:30007", "192.168.1.1:80"] {
+            let packet = Packet {
+                origin: Origin::UnknownInterface,
+                source: "10.244.1.9".parse().unwrap(),
+                destination: destination.parse().unwrap(),
+                protocol: Protocol::Tcp,
+            };
+            COMPARED.set(0);
+            trace(&ruleset, &[], &packet);
+            assert!(COMPARED.get() <= 1, "{destination}: {}", COMPARED.get());
+        }
     }
 }

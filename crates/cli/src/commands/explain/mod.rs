@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rulegen_compiler::plan;
-use rulegen_inspect::explain::{Explanation, Remark, UnresolvedService, origin_by_input};
+use rulegen_inspect::explain::{
+    Explanation, ObjectFacts, Remark, UnresolvedService, origin_by_input,
+};
 use rulegen_model::Cluster;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
@@ -104,7 +106,8 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         }
         (None, Some(Cluster { objects, snapshot })) => {
             let pods = plan.as_ref().and_then(|plan| plan.pod_traffic.as_ref());
-            origin_by_input(from, objects, snapshot, pods)
+            let facts = ObjectFacts::of(objects, snapshot);
+            origin_by_input(from, &facts, &snapshot.node, pods)
         }
         (None, None) => rules.origin(from, destination.ip()),
     };
@@ -114,7 +117,8 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
             explanation.without_port(no_port);
         }
         if let Some(cluster) = cluster {
-            explanation.add_objects(&cluster.objects, &cluster.snapshot, family);
+            let facts = ObjectFacts::of(&cluster.objects, &cluster.snapshot);
+            explanation.add_objects(&facts, family);
         }
     });
     explanation.remarks.splice(..0, remark);

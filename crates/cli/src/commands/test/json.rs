@@ -34,8 +34,10 @@ fn file(report: &FileReport) -> Value {
                 vec![("result", json!("error")), ("problem", json!(problem))]
             }
         };
+        let notes = (!case.notes.is_empty()).then(|| ("notes", json!(case.notes)));
+        let more = more.into_iter().chain(notes);
         if let Some(fields) = fields.as_object_mut() {
-            fields.extend(more.into_iter().map(|(key, value)| (key.to_owned(), value)));
+            fields.extend(more.map(|(key, value)| (key.to_owned(), value)));
         }
         fields
     });

@@ -44,26 +44,42 @@ fn counts(of: &TestSummary) -> String {
 fn write_case(out: &mut String, report: &FileReport, case: &CaseReport) -> std::fmt::Result {
     let (name, file) = (escaped(&case.name), escaped(&report.file));
     let open = format!("    <testcase name=\"{name}\" classname=\"{file}.{}\"", case.mode.word());
-    let element = match &case.verdict {
-        CaseVerdict::Passed => return writeln!(out, "{open}/>"),
-        CaseVerdict::Conditional(conditions) => {
-            writeln!(out, "{open}>\n      <properties>")?;
-            for condition in conditions {
-                let text = escaped(&condition.reason.to_string());
-                writeln!(out, "        <property name=\"unless\" value=\"{text}\"/>")?;
-            }
-            return writeln!(out, "      </properties>\n    </testcase>");
-        }
-        CaseVerdict::Ignored(reason) => {
-            let skipped = format!("<skipped message=\"{}\"/>", escaped(reason));
-            return writeln!(out, "{open}>\n      {skipped}\n    </testcase>");
-        }
-        CaseVerdict::Failed(_) => "failure",
-        CaseVerdict::Wrong(_) => "error",
-    };
+    let properties = properties(case);
+    if matches!(case.verdict, CaseVerdict::Passed) && properties.is_empty() {
+        return writeln!(out, "{open}/>");
+    }
     writeln!(out, "{open}>")?;
-    write_part(out, element, &message(&case.verdict), &details(&case.verdict))?;
+    if !properties.is_empty() {
+        writeln!(out, "      <properties>")?;
+        for (name, value) in properties {
+            let value = escaped(&value);
+            writeln!(out, "        <property name=\"{name}\" value=\"{value}\"/>")?;
+        }
+        writeln!(out, "      </properties>")?;
+    }
+    match &case.verdict {
+        CaseVerdict::Passed | CaseVerdict::Conditional(_) => {}
+        CaseVerdict::Ignored(reason) => {
+            writeln!(out, "      <skipped message=\"{}\"/>", escaped(reason))?;
+        }
+        verdict @ CaseVerdict::Failed(_) => {
+            write_part(out, "failure", &message(verdict), &details(verdict))?;
+        }
+        verdict @ CaseVerdict::Wrong(_) => {
+            write_part(out, "error", &message(verdict), &details(verdict))?;
+        }
+    }
     writeln!(out, "    </testcase>")
+}
+
+/// The conditions and notes of a case.
+fn properties(case: &CaseReport) -> Vec<(&'static str, String)> {
+    let conditions = match &case.verdict {
+        CaseVerdict::Conditional(conditions) => conditions.as_slice(),
+        _ => &[],
+    };
+    let conditions = conditions.iter().map(|of| ("unless", of.reason.to_string()));
+    conditions.chain(case.notes.iter().map(|of| ("note", of.to_string()))).collect()
 }
 
 fn write_part(out: &mut String, element: &str, message: &str, text: &str) -> std::fmt::Result {

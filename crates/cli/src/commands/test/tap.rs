@@ -18,7 +18,9 @@ pub(super) fn describe(reports: &[FileReport]) -> String {
                 }
                 CaseVerdict::Failed(_) | CaseVerdict::Wrong(_) => (false, name),
             };
-            points.push((is_ok, name, details(&case.verdict)));
+            let notes = case.notes.iter().map(|note| format!("note: {note}\n"));
+            let details = notes.collect::<String>() + &details(&case.verdict);
+            points.push((is_ok, name, details));
         }
         if !report.problems.is_empty() {
             let lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

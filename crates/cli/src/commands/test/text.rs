@@ -35,6 +35,9 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
                     .iter()
                     .try_for_each(|of| writeln!(out, "    {}", plain(&of.reason.to_string())))?;
             }
+            for note in &case.notes {
+                writeln!(out, "    {} {}", paint.changes("note:"), plain(&note.to_string()))?;
+            }
         }
         for problem in &report.problems {
             writeln!(out, "{} {}", paint.goes("ERROR"), plain(&problem.to_string()))?;

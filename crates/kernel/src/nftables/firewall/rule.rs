@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::net::if_::if_indextoname;
 use rulegen_ruleset::firewall::{
-    Action, FilterCondition, FilterRule, PacketField, target_of_extension,
+    Action, FilterCondition, FilterRule, MarkChange, PacketField, target_of_extension,
 };
 
 use super::sets::{KeyRange, Sets, ranges};
@@ -141,6 +141,8 @@ pub(super) fn decode(expressions: &[u8]) -> Decoded {
 #[derive(Default)]
 struct Decoder {
     registers: BTreeMap<u32, RegisterContent>,
+    /// Registers with a mark made from that of the packet.
+    marks: BTreeMap<u32, MarkChange>,
     decoded: Decoded,
     /// Whether the rule had an effect already, which no condition behind it can undo.
     has_effect: bool,
@@ -179,7 +181,7 @@ impl Decoder {
             "objref" if is_counter(data) => {}
             // Limits, quotas and others may end the rule, or load a register.
             other => {
-                self.registers.clear();
+                self.forget_registers();
                 self.unknown(other.to_owned());
             }
         }
@@ -209,13 +211,32 @@ impl Decoder {
         }
     }
 
+    fn forget_registers(&mut self) {
+        self.registers.clear();
+        self.marks.clear();
+    }
+
     fn load(&mut self, data: &[u8], register: u16, loaded: RegisterContent) {
         match number(data, register) {
             Some(register) => {
                 self.registers.insert(word_of(register), loaded);
+                // A longer value fills the registers behind it too.
+                let behind = word_of(register)..=word_of(register).saturating_add(3);
+                self.marks.retain(|at, _| !behind.contains(at));
             }
-            None => self.registers.clear(),
+            None => self.forget_registers(),
         }
+    }
+
+    /// Loads a mark.
+    fn load_mark(&mut self, data: &[u8], register: u16, mark: MarkChange) {
+        if let Some(register) = number(data, register) {
+            self.marks.insert(word_of(register), mark);
+        }
+    }
+
+    fn loaded_mark(&self, data: &[u8], register: u16) -> Option<MarkChange> {
+        self.marks.get(&word_of(number(data, register)?)).copied()
     }
 
     fn loaded(&self, data: &[u8], register: u16) -> RegisterContent {
@@ -256,7 +277,10 @@ impl Decoder {
         let key = number(data, KEY);
         if number(data, FROM).is_some() {
             self.has_effect = true;
-            self.decoded.rule.marks |= key == Some(3);
+            if key == Some(3) {
+                let mark = self.loaded_mark(data, FROM).unwrap_or(MarkChange::UNKNOWN);
+                self.decoded.rule.marks = Some(mark);
+            }
             return;
         }
         let loaded = match key {
@@ -271,6 +295,11 @@ impl Decoder {
             _ => RegisterContent::Unknown,
         };
         self.load(data, TO, loaded);
+        if key == Some(3) {
+            // Another statement of the rule may have changed it.
+            let mark = self.decoded.rule.marks.unwrap_or(MarkChange::NONE);
+            self.load_mark(data, TO, mark);
+        }
     }
 
     fn conntrack(&mut self, data: &[u8]) {
@@ -325,7 +354,14 @@ impl Decoder {
             }
             _ => RegisterContent::Unknown,
         };
+        let is_plain = number(data, OPERATION).unwrap_or_default() == 0;
+        let word = |wanted| Some(u32::from_ne_bytes(value(data, wanted)?.try_into().ok()?));
+        let mark = self.loaded_mark(data, FROM).filter(|_| is_plain);
+        let mark = mark.zip(word(MASK).zip(word(XOR)));
         self.load(data, TO, loaded);
+        if let Some((mark, (keep, flip))) = mark {
+            self.load_mark(data, TO, mark.then(keep, flip));
+        }
     }
 
     fn byteorder(&mut self, data: &[u8]) {
@@ -438,17 +474,27 @@ impl Decoder {
                 let action = inside(data, DATA).and_then(verdict).unwrap_or_else(not_followed);
                 self.act(action);
             }
-            _ => self.load(data, TO, RegisterContent::Unknown),
+            _ => {
+                self.load(data, TO, RegisterContent::Unknown);
+                let word = value(data, DATA).and_then(|bytes| bytes.try_into().ok());
+                if let Some(word) = word.map(u32::from_ne_bytes) {
+                    self.load_mark(data, TO, MarkChange::to(0, word));
+                }
+            }
         }
     }
 
-    /// A target of iptables-nft. Its options are not decoded.
+    /// A target of iptables-nft. Only the options of MARK are decoded.
     fn target(&mut self, data: &[u8]) {
         let name = inside(data, 1).map(attribute::string).unwrap_or_default();
         let (action, marks) = target_of_extension(&name);
         self.act(action);
         self.has_effect = true;
-        self.decoded.rule.marks |= marks || name == "CONNMARK";
+        let is_mark = name == "MARK" || name == "CONNMARK";
+        self.decoded.rule.marks = match marks {
+            _ if is_mark => Some(set_mark(data, &name).unwrap_or(MarkChange::UNKNOWN)),
+            marks => marks.or(self.decoded.rule.marks),
+        };
         if name == "NOTRACK" {
             self.decoded.rule.untracks = true;
         } else if name == "CT" {
@@ -456,6 +502,17 @@ impl Decoder {
             self.decoded.rule.untracks = true;
         }
     }
+}
+
+/// What the target MARK does in revision 2 (`xt_mark_tginfo2`: the mark and a mask).
+fn set_mark(data: &[u8], name: &str) -> Option<MarkChange> {
+    // NFTA_TARGET_*.
+    const REVISION: u16 = 2;
+    const INFO: u16 = 3;
+    let options =
+        inside(data, INFO).filter(|_| name == "MARK" && number(data, REVISION) == Some(2))?;
+    let word = |at: usize| Some(u32::from_ne_bytes(options.get(at..at + 4)?.try_into().ok()?));
+    Some(MarkChange::to(!word(4)?, word(0)?))
 }
 
 /// A verdict that is not known.
@@ -570,7 +627,7 @@ fn unit(length: usize) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use rulegen_net::{IpFamily, Protocol};
-    use rulegen_ruleset::firewall::{Connection, PartialPacket, Ternary};
+    use rulegen_ruleset::firewall::{Connection, PartialMark, PartialPacket, Ternary};
 
     use super::*;
 
@@ -645,7 +702,7 @@ mod tests {
             destination_port: Some(8080),
             in_interface: Some("cali1".to_owned()),
             connection: Connection::New { translated: Some(true), masqueraded: Some(false) },
-            mark: Some(0),
+            mark: PartialMark::of(0),
             ..PartialPacket::unknown(IpFamily::Ipv4)
                 .from("10.244.1.5".parse().unwrap(), false)
                 .to("10.244.2.6".parse().unwrap(), false)
@@ -746,6 +803,33 @@ mod tests {
         let rule = [payload(1, 12, 4), cmp(0, &[192, 0, 2, 1]), set, meta(15), cmp(0, &[10])];
         let rules = decode(&rule.concat()).with_sets(&Sets::default());
         assert_eq!(rules[0].matches(&packet()), Ternary::Unknown);
+    }
+
+    #[test]
+    fn firewall_mark_change_of_nf_tables_is_decoded() {
+        let set = expression("meta", &[number(2, 3), number(3, 1)]);
+        let constant = expression("immediate", &[number(1, 1), data(2, &0x4000_u32.to_ne_bytes())]);
+        let bitwise = |mask: u32, xor: u32| {
+            let operands = [data(4, &mask.to_ne_bytes()), data(5, &xor.to_ne_bytes())].concat();
+            expression("bitwise", &[number(1, 1), number(2, 1), number(3, 4), operands])
+        };
+        let target = |revision| {
+            let info = [0x4000_u32.to_ne_bytes(), 0x4000_u32.to_ne_bytes()].concat();
+            let of_mark = [attribute(1, b"MARK\0"), number(2, revision), attribute(3, &info)];
+            expression("target", &of_mark)
+        };
+        let of_mark = MarkChange::to(!0x4000, 0x4000);
+        for (expressions, change) in [
+            (vec![constant, set.clone()], MarkChange::to(0, 0x4000)),
+            (vec![meta(3), bitwise(!0x4000, 0x4000), set.clone()], of_mark),
+            (vec![meta(3), ct(0), set.clone()], MarkChange::UNKNOWN),
+            (vec![ct(1), set], MarkChange::UNKNOWN),
+            (vec![target(2)], of_mark),
+            (vec![target(1)], MarkChange::UNKNOWN),
+        ] {
+            let rules = decode(&expressions.concat()).with_sets(&Sets::default());
+            assert_eq!(rules[0].marks, Some(change));
+        }
     }
 
     #[test]
