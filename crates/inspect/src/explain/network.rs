@@ -101,6 +101,7 @@ pub enum PathObstacle {
     /// eBPF programs see what sockets of all processes send, and may replace its destination.
     SocketPrograms,
     /// eBPF programs see what sockets in these cgroups of pods send or receive.
+    #[strum(serialize = "socket-programs")]
     PodSocketPrograms(Vec<String>),
     /// It cannot be read whether there are such programs.
     #[strum(serialize = "socket-programs")]
