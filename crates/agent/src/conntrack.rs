@@ -3,8 +3,7 @@
 //! The conntrack table may be large, so a thread lists it after the rules are written. Failed work
 //! is retried together with newer work.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use rulegen_compiler::conntrack::{Context, History, StaleFlowFilter, concerns, f
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::conntrack::{Conntrack, ConntrackError};
 use rulegen_model::{Changes, ServicePort};
-use rulegen_net::{Frontend, IpFamily};
+use rulegen_net::{Frontend, IpFamily, PerFamily};
 use rulegen_ruleset::Flow;
 
 use crate::configured_store::ConfiguredStore;
@@ -55,7 +54,7 @@ impl ConntrackCleaner {
         let cleaner = Cleaner {
             metrics,
             resets_removed_tcp,
-            waiting: BTreeMap::new(),
+            waiting: PerFamily::new(),
             known: HashSet::new(),
         };
         threads::start("conntrack", move || cleaner.run(&todo))?;
@@ -110,7 +109,7 @@ struct Cleaner {
     metrics: Arc<Metrics>,
     resets_removed_tcp: bool,
     /// Work that has not succeeded yet.
-    waiting: BTreeMap<IpFamily, CleanupJob>,
+    waiting: PerFamily<CleanupJob>,
     /// Families that were cleaned once. Before that, any flow may be stale.
     known: HashSet<IpFamily>,
 }
@@ -126,7 +125,7 @@ impl Cleaner {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             todo.try_iter().for_each(|jobs| self.take(jobs));
-            let families: Vec<IpFamily> = self.waiting.keys().copied().collect();
+            let families: Vec<IpFamily> = self.waiting.families().collect();
             for family in families {
                 match self.clean(family, todo) {
                     Ok(()) => failed = false,
@@ -151,7 +150,7 @@ impl Cleaner {
 
     fn take(&mut self, jobs: Vec<CleanupJob>) {
         for mut job in jobs {
-            if let Some(earlier) = self.waiting.remove(&job.family) {
+            if let Some(earlier) = self.waiting.remove(job.family) {
                 job.changed.extend(earlier.changed);
             }
             self.waiting.insert(job.family, job);
@@ -160,17 +159,17 @@ impl Cleaner {
 
     /// Puts failed work back. Newer work wins.
     fn put_back(&mut self, job: CleanupJob) {
-        match self.waiting.entry(job.family) {
-            Entry::Vacant(free) => {
-                free.insert(job);
+        match self.waiting.get_mut(job.family) {
+            Some(newer) => newer.changed.extend(job.changed),
+            None => {
+                self.waiting.insert(job.family, job);
             }
-            Entry::Occupied(mut newer) => newer.get_mut().changed.extend(job.changed),
         }
     }
 
     /// The filter for the pending work of a family, if there is any.
     fn filter(&self, family: IpFamily) -> Option<StaleFlowFilter> {
-        let job = self.waiting.get(&family)?;
+        let job = self.waiting.get(family)?;
         let history = match self.known.contains(&family) {
             true => History::Vanished(job.changed.clone()),
             false => History::Unknown,
@@ -193,7 +192,7 @@ impl Cleaner {
         let Some(filter) = self.filter(family) else { return Ok(()) };
         let mut kernel = Conntrack::open()?;
         let mut stale = list_stale(&mut kernel, &filter, family)?;
-        let done = self.waiting.remove(&family);
+        let done = self.waiting.remove(family);
         // The list may have taken long: a flow to an endpoint added meanwhile is not stale.
         todo.try_iter().for_each(|jobs| self.take(jobs));
         if let Some(newer) = self.filter(family) {

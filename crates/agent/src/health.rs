@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::NodeState;
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 
 use crate::input::SourceError;
 use crate::queue::Waiting;
@@ -71,7 +71,7 @@ pub(crate) struct FamilyView {
 #[derive(Debug)]
 pub struct Health {
     patience: Duration,
-    families: BTreeMap<IpFamily, FamilyState>,
+    families: PerFamily<FamilyState>,
     node: NodeState,
     source_in_sync: bool,
     /// The failing sources, since when, and why.
@@ -171,7 +171,7 @@ impl Health {
     /// A sync of a family succeeded. It contained all changes up to `gathered`; later ones are
     /// still pending.
     pub fn synced(&mut self, family: IpFamily, gathered: Instant, wall: SystemTime) {
-        let Some(state) = self.families.get_mut(&family) else { return };
+        let Some(state) = self.families.get_mut(family) else { return };
         state.waiting = state
             .waiting
             .filter(|(_, newest)| *newest > gathered)
@@ -181,7 +181,7 @@ impl Health {
 
     /// A sync of a family failed. A sync stays pending, even if no change caused this one.
     pub fn failed(&mut self, family: IpFamily, now: Instant) {
-        if let Some(state) = self.families.get_mut(&family) {
+        if let Some(state) = self.families.get_mut(family) {
             state.wait(now);
         }
     }
@@ -231,7 +231,7 @@ impl Health {
         if !self.source_in_sync && self.families.values().any(|state| state.synced.is_none()) {
             missing.push("initial list not complete".to_owned());
         }
-        for (family, state) in &self.families {
+        for (family, state) in self.families.iter() {
             let name = family.api_name();
             if state.synced.is_none() {
                 missing.push(format!("first sync of {name}"));
@@ -253,8 +253,8 @@ impl Health {
     }
 
     pub(crate) fn view(&self, now: Instant, wall: SystemTime) -> HealthView {
-        let family = |(family, state): (&IpFamily, &FamilyState)| FamilyView {
-            family: *family,
+        let family = |(family, state): (IpFamily, &FamilyState)| FamilyView {
+            family,
             synced: state.synced,
             waits: state.waiting.map(|(oldest, _)| now.saturating_duration_since(oldest)),
             healthy: state.is_healthy(now, self.patience),

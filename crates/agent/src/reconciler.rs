@@ -400,7 +400,7 @@ impl Reconciler {
         let family = |family: &IpFamily| FamilyReport {
             latencies: pending.latencies(finished),
             no_local_endpoints: self.state.service_counts.of(*family).no_local_endpoints,
-            iptables: outcome.iptables.get(family).copied(),
+            iptables: outcome.iptables.get(*family).copied(),
             ..FamilyReport::new(*family)
         };
         let (took, phases) = report::with_other(began.elapsed(), outcome.phases);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use rulegen_model::{Availability, LocalPolicyScope, ServiceChange, ServicePort};
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 
 use crate::report::NoLocalEndpoints;
 use crate::service_health::ServiceCheck;
@@ -22,7 +22,7 @@ pub(crate) struct FamilyCounts {
 /// The counts, and the Services with health-check node ports.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceCounts {
-    counts: BTreeMap<IpFamily, FamilyCounts>,
+    counts: PerFamily<FamilyCounts>,
     checks: BTreeMap<(String, String), ServiceCheck>,
 }
 
@@ -34,12 +34,12 @@ impl ServiceCounts {
             };
             let (before, after) = (is_in(&change.before), is_in(&change.after));
             if before != after {
-                let counts = self.counts.entry(family).or_default();
+                let counts = self.counts.get_or_default(family);
                 counts.services = counts.services.saturating_sub(before) + after;
             }
         }
         for port in change.before.iter() {
-            let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
+            let counts = self.counts.get_or_default(IpFamily::of(port.cluster_ip));
             let of_port = count(port);
             counts.service_ports = counts.service_ports.saturating_sub(1);
             counts.endpoints = counts.endpoints.saturating_sub(of_port.endpoints);
@@ -48,7 +48,7 @@ impl ServiceCounts {
             sum.external = sum.external.saturating_sub(less.external);
         }
         for port in change.after.iter() {
-            let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
+            let counts = self.counts.get_or_default(IpFamily::of(port.cluster_ip));
             let of_port = count(port);
             counts.service_ports += 1;
             counts.endpoints += of_port.endpoints;
@@ -65,7 +65,7 @@ impl ServiceCounts {
     }
 
     pub(crate) fn of(&self, family: IpFamily) -> FamilyCounts {
-        self.counts.get(&family).copied().unwrap_or_default()
+        self.counts.get(family).copied().unwrap_or_default()
     }
 
     /// Services with health-check node ports.
@@ -93,10 +93,10 @@ fn count(port: &ServicePort) -> OfPort {
 
 fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
     let (port, number) = ports.iter().find_map(|p| Some((p, p.health_check_node_port?)))?;
-    let mut ready_here: BTreeMap<IpFamily, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut ready_here: PerFamily<BTreeSet<IpAddr>> = PerFamily::new();
     for port in ports {
         let here = port.endpoints.iter().filter(|endpoint| endpoint.local && endpoint.ready);
-        let of_family = ready_here.entry(IpFamily::of(port.cluster_ip)).or_default();
+        let of_family = ready_here.get_or_default(IpFamily::of(port.cluster_ip));
         of_family.extend(here.map(|endpoint| endpoint.address.ip()));
     }
     let count = |(family, endpoints): (IpFamily, BTreeSet<IpAddr>)| (family, endpoints.len());
@@ -173,7 +173,7 @@ mod tests {
         }
         let mut counts = ServiceCounts::default();
         store.changes().services.iter().for_each(|change| counts.follow(change));
-        let expected = BTreeMap::from([(IpFamily::Ipv4, 0), (IpFamily::Ipv6, 1)]);
+        let expected = PerFamily::from_iter([(IpFamily::Ipv4, 0), (IpFamily::Ipv6, 1)]);
         assert_eq!(counts.checks()[0].local_ready_endpoints, expected);
     }
 }

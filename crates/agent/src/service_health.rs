@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use tokio::sync::oneshot;
@@ -37,13 +37,13 @@ pub struct ServiceCheck {
     pub port: NonZeroU16,
     /// For each of its IP families, how many distinct addresses of ready endpoints it has on this
     /// node; terminating ones do not count, even if they still get traffic.
-    pub local_ready_endpoints: BTreeMap<IpFamily, usize>,
+    pub local_ready_endpoints: PerFamily<usize>,
 }
 
 impl ServiceCheck {
     /// The addresses of its IP families: it has no traffic at others.
     fn sockets<'a>(&'a self, addresses: &'a [IpAddr]) -> impl Iterator<Item = SocketAddr> + 'a {
-        let has = |ip: &&IpAddr| self.local_ready_endpoints.contains_key(&IpFamily::of(**ip));
+        let has = |ip: &&IpAddr| self.local_ready_endpoints.get(IpFamily::of(**ip)).is_some();
         addresses.iter().filter(has).map(|ip| SocketAddr::new(*ip, self.port.get()))
     }
 }
@@ -231,7 +231,7 @@ fn router(
 
 /// kube-proxy's response (pkg/proxy/healthcheck/service_health.go).
 fn answer(check: &ServiceCheck, family: IpFamily, proxy_is_healthy: bool) -> Response {
-    let endpoints = check.local_ready_endpoints.get(&family).copied().unwrap_or_default();
+    let endpoints = check.local_ready_endpoints.get(family).copied().unwrap_or_default();
     let is_good = endpoints > 0 && proxy_is_healthy;
     let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let weight = HeaderName::from_static("x-load-balancing-endpoint-weight");

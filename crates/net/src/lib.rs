@@ -7,6 +7,7 @@
 mod address;
 mod frontend;
 mod ip_family;
+mod per_family;
 mod protocol;
 mod service_port_name;
 mod service_ref;
@@ -14,6 +15,7 @@ mod service_ref;
 pub use address::{parse_address, parse_network, special_use};
 pub use frontend::{Frontend, FrontendAddress, FrontendKind};
 pub use ip_family::IpFamily;
+pub use per_family::PerFamily;
 pub use protocol::Protocol;
 pub use service_port_name::ServicePortName;
 pub use service_ref::{InvalidServiceRef, ServiceRef};

@@ -3,14 +3,13 @@
 mod iptables;
 mod nftables;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, PerFamily, ServicePortName};
 
 use crate::affinity_clients::Clients;
 use crate::configured_store::ConfiguredStore;
@@ -81,13 +80,13 @@ pub(crate) struct SyncResult {
     /// Changes by other programs that the sync found.
     pub(crate) drift: Vec<Drift>,
     /// The rule counts of the successful families, in iptables mode.
-    pub(crate) iptables: BTreeMap<IpFamily, IptablesReport>,
+    pub(crate) iptables: PerFamily<IptablesReport>,
 }
 
 impl SyncResult {
     /// An outcome with these values only.
     fn new(watch: Stopwatch, written: Result<WrittenOperations>) -> Self {
-        let (drift, iptables) = (Vec::new(), BTreeMap::new());
+        let (drift, iptables) = (Vec::new(), PerFamily::new());
         Self { full: false, phases: watch.phases, written, drift, iptables }
     }
 }

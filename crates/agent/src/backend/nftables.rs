@@ -16,7 +16,7 @@ use rulegen_kernel::nftables::{
     commit_in_stages, isolate, reconcile,
 };
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, PerFamily, ServicePortName};
 use rulegen_ruleset::bisect;
 use rulegen_ruleset::nftables::{
     Actual, ComparedTable, Key, Name, Set, Table, TablePart, Transaction, Value, diff_compared,
@@ -45,7 +45,7 @@ pub(crate) struct Nftables<K = NfTables> {
     name: Name,
     families: Vec<IpFamily>,
     /// The desired state, without the Services in quarantine.
-    live: BTreeMap<IpFamily, LiveTable>,
+    live: PerFamily<LiveTable>,
     /// Whether the tables in the kernel are known to equal `live`, except for `suspects`.
     in_sync: bool,
     /// The parts that other programs changed.
@@ -95,7 +95,7 @@ impl<K: Kernel> Nftables<K> {
             kernel,
             name,
             families: families.to_vec(),
-            live: BTreeMap::new(),
+            live: PerFamily::new(),
             in_sync: false,
             suspects: Suspects::default(),
             known: None,
@@ -126,10 +126,10 @@ impl<K: Kernel> Nftables<K> {
             self.compile_all(store);
             return Vec::new();
         }
-        let mut patches = Vec::with_capacity(2 * self.live.len());
+        let mut patches = Vec::new();
         if changes.node_port_addresses {
             let moved = self.live.iter_mut().map(|(family, live)| {
-                live.open_node_ports_at(node_ports_at(store.node(), store.config(), *family))
+                live.open_node_ports_at(node_ports_at(store.node(), store.config(), family))
             });
             let Some(moved) = moved.collect::<Option<Vec<Patch>>>() else {
                 self.compile_all(store);
@@ -166,9 +166,9 @@ impl<K: Kernel> Nftables<K> {
     fn update(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Vec<Patch> {
         let live = self.live.iter_mut();
         live.map(|(family, live)| {
-            let updates = changes.iter().flat_map(|change| updates(store, change, *family));
+            let updates = changes.iter().flat_map(|change| updates(store, change, family));
             live.update(updates, |name| {
-                store.service_port(name, *family).map(|port| plan_of(store, port, *family))
+                store.service_port(name, family).map(|port| plan_of(store, port, family))
             })
         })
         .collect()
@@ -185,7 +185,7 @@ impl<K: Kernel> Nftables<K> {
         self.families.iter().map(plan).collect()
     }
 
-    fn live_tables(&self, plans: Vec<Plan>) -> BTreeMap<IpFamily, LiveTable> {
+    fn live_tables(&self, plans: Vec<Plan>) -> PerFamily<LiveTable> {
         let plans = plans.into_iter();
         plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
@@ -228,7 +228,7 @@ impl<K: Kernel> Nftables<K> {
         if !self.in_sync || suspects.is_empty() {
             return WrittenOperations::default();
         }
-        let parts = suspects.parts(|family| self.live.get(&family).map(LiveTable::table));
+        let parts = suspects.parts(|family| self.live.get(family).map(LiveTable::table));
         match parts.map(|parts| self.repair_parts(&parts, watch)) {
             Some(Ok(Some(written))) => return written,
             Some(Err(error)) => {

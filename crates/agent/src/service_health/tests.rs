@@ -29,7 +29,7 @@ fn service_health(health: SharedHealth) -> ServiceHealth {
 
 fn check(name: &str, port: u16, local_ready_endpoints: usize) -> ServiceCheck {
     let port = NonZeroU16::new(port).unwrap();
-    let local_ready_endpoints = BTreeMap::from([(IpFamily::Ipv4, local_ready_endpoints)]);
+    let local_ready_endpoints = PerFamily::from_iter([(IpFamily::Ipv4, local_ready_endpoints)]);
     ServiceCheck { namespace: "shop".into(), name: name.into(), port, local_ready_endpoints }
 }
 
@@ -162,7 +162,7 @@ fn health_check_node_port_limit_is_shared_fairly_between_namespaces() {
     let of = |namespace: &str, name: &str, port: u16| {
         let port = NonZeroU16::new(port).unwrap();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        let local_ready_endpoints = BTreeMap::from([(IpFamily::Ipv4, 1)]);
+        let local_ready_endpoints = PerFamily::from_iter([(IpFamily::Ipv4, 1)]);
         (port, ServiceCheck { namespace, name, port, local_ready_endpoints })
     };
     let many = (0..500).map(|n| of("evil", &format!("{n:03}"), 30_000 + n));

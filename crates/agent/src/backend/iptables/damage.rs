@@ -1,10 +1,10 @@
 //! The effect of a foreign commit on rulegen's chains.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::nftables::TouchedChains;
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 use rulegen_ruleset::iptables::{ChainName, Table};
 
 use super::family::FamilyRules;
@@ -15,7 +15,7 @@ pub(super) enum Damage {
     /// Only chains that other programs also fill were changed. Whether there is drift needs a resync.
     None,
     /// These chains. At least one of them is filled by rulegen only.
-    Chains(BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>>),
+    Chains(PerFamily<BTreeSet<(Table, ChainName)>>),
     /// Any chain may be affected.
     Any,
 }
@@ -24,10 +24,10 @@ impl Damage {
     /// The damage of a commit that touched these chains.
     pub(super) fn of(touched: &TouchedChains) -> Self {
         let TouchedChains::These(touched) = touched else { return Self::Any };
-        let mut chains: BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>> = BTreeMap::new();
+        let mut chains: PerFamily<BTreeSet<(Table, ChainName)>> = PerFamily::new();
         for (family, table, chain) in touched {
             if let Some(table) = Table::ALL.into_iter().find(|known| known.name() == table) {
-                chains.entry(*family).or_default().insert((table, chain.as_str().into()));
+                chains.get_or_default(*family).insert((table, chain.as_str().into()));
             }
         }
         let is_ours = |(table, chain): &(Table, ChainName)| OURS.owns(*table, chain);
@@ -36,10 +36,8 @@ impl Damage {
         }
         // A shared chain may have been deleted. Then it cannot be read on its own.
         let is_readable = |of: &(Table, ChainName)| is_ours(of) || of.1.is_built_in();
-        match chains.values().flatten().all(is_readable) {
-            true => Self::Chains(chains),
-            false => Self::Any,
-        }
+        let is_complete = chains.values().flatten().all(is_readable);
+        if is_complete { Self::Chains(chains) } else { Self::Any }
     }
 
     /// Records the damage in the state of a family.
@@ -47,7 +45,7 @@ impl Damage {
         match self {
             Self::None => {}
             Self::Chains(chains) => {
-                if let Some(chains) = chains.get(&name) {
+                if let Some(chains) = chains.get(name) {
                     family.damage(Some(chains.clone()));
                 }
             }
@@ -83,7 +81,7 @@ mod tests {
         let chains = [("nat", "KUBE-SEP-X"), ("nat", "PREROUTING")];
         let Damage::Chains(damaged) = Damage::of(&touched(&chains)) else { panic!() };
         let expected = chains.map(|(_, chain)| (Table::Nat, ChainName::from(chain)));
-        assert_eq!(damaged, BTreeMap::from([(IpFamily::Ipv4, BTreeSet::from(expected))]));
+        assert_eq!(damaged, PerFamily::from_iter([(IpFamily::Ipv4, BTreeSet::from(expected))]));
         let with_shared = touched(&[("nat", "KUBE-SEP-X"), ("filter", "KUBE-FIREWALL")]);
         assert_eq!(Damage::of(&with_shared), Damage::Any);
     }

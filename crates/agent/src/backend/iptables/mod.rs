@@ -23,7 +23,7 @@ use rulegen_compiler::{ServicePlan, node_ports_at, plan};
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, PerFamily, ServicePortName};
 use rulegen_os::sysctl;
 use rulegen_ruleset::iptables::Transaction;
 
@@ -56,7 +56,7 @@ pub(crate) struct IptablesBackend {
     /// Read by the cleanup of the other variant.
     variant: Arc<OnceLock<Variant>>,
     names: Vec<IpFamily>,
-    families: BTreeMap<IpFamily, FamilyRules>,
+    families: PerFamily<FamilyRules>,
     resync_trigger: ResyncTrigger,
     /// Whether the last sync was a full resync with a pace of its own. One that follows a patch which
     /// did not succeed has none: such patches may be as frequent as changes.
@@ -67,9 +67,9 @@ pub(crate) struct IptablesBackend {
 
 /// The outcome of a commit of all families.
 enum Together {
-    Done(BTreeMap<IpFamily, Done>),
+    Done(PerFamily<Done>),
     /// Each family is to be written on its own, after what was written already.
-    Failed(BTreeMap<IpFamily, Done>),
+    Failed(PerFamily<Done>),
 }
 
 impl IptablesBackend {
@@ -87,7 +87,7 @@ impl IptablesBackend {
             tools: None,
             variant,
             names: names.to_vec(),
-            families: BTreeMap::new(),
+            families: PerFamily::new(),
             resync_trigger: ResyncTrigger::default(),
             has_own_pace: false,
             routes_localnet: false,
@@ -95,11 +95,11 @@ impl IptablesBackend {
     }
 
     /// Updates the desired rulesets with the changes. Returns the patches.
-    fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
+    fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> PerFamily<Patch> {
         if changes.full_resync || self.families.is_empty() {
             let snapshot = store.snapshot();
             for family in &self.names {
-                let before = self.families.remove(family);
+                let before = self.families.remove(*family);
                 let mut quarantine = before.map(|of| of.quarantine).unwrap_or_default();
                 for change in &changes.services {
                     if let Some(service) = changed_service(change) {
@@ -111,50 +111,49 @@ impl IptablesBackend {
                 let live = LiveRuleset::new(plan);
                 self.families.insert(*family, FamilyRules::new(*family, live, quarantine));
             }
-            return BTreeMap::new();
+            return PerFamily::new();
         }
         let families = self.families.iter_mut();
-        let patch = |(family, of): (&IpFamily, &mut FamilyRules)| {
+        let patch = |(family, of): (IpFamily, &mut FamilyRules)| {
             let in_rules = changes.services.iter().filter(|change| of.follow(change));
             let in_rules: Vec<&ServiceChange> = in_rules.collect();
-            let plans = in_rules.into_iter().flat_map(|change| plans(store, change, *family));
+            let plans = in_rules.into_iter().flat_map(|change| plans(store, change, family));
             let patch = match changes.node_port_addresses {
                 true => {
-                    let addresses = node_ports_at(store.node(), store.config(), *family);
+                    let addresses = node_ports_at(store.node(), store.config(), family);
                     of.live.update_with_node_ports_at(plans, addresses)
                 }
                 false => of.live.update(plans),
             };
-            (*family, patch)
+            (family, patch)
         };
         families.map(patch).collect()
     }
 
     /// Writes all families in one commit, if that is possible and not refused.
     fn write_together(
-        families: &mut BTreeMap<IpFamily, FamilyRules>,
+        families: &mut PerFamily<FamilyRules>,
         tools: &mut Tools,
-        patches: &BTreeMap<IpFamily, Patch>,
+        patches: &PerFamily<Patch>,
         watch: &mut Stopwatch,
     ) -> Together {
-        let each = || Together::Failed(BTreeMap::new());
-        if families.len() < 2
+        let each = || Together::Failed(PerFamily::new());
+        if families.families().count() < 2
             || !tools.commits_together()
             || families.values().any(FamilyRules::is_damaged)
         {
             return each();
         }
-        let mut prepared: BTreeMap<IpFamily, Prepared<'_>> = BTreeMap::new();
-        for (name, of) in &*families {
+        let mut prepared: PerFamily<Prepared<'_>> = PerFamily::new();
+        for (name, of) in families.iter() {
             let Some(of) = of.prepare(tools, patches.get(name), watch) else { return each() };
-            prepared.insert(*name, of);
+            prepared.insert(name, of);
         }
-        let transactions: BTreeMap<IpFamily, Transaction<'_>> = watch.time(Phase::Diff, || {
-            prepared.iter().map(|(name, prepared)| (*name, prepared.transaction())).collect()
+        let transactions: PerFamily<Transaction<'_>> = watch.time(Phase::Diff, || {
+            prepared.iter().map(|(name, prepared)| (name, prepared.transaction())).collect()
         });
         let parts = transactions.iter().filter(|(_, transaction)| !transaction.is_empty());
-        let parts: Vec<(IpFamily, &Transaction<'_>)> =
-            parts.map(|(name, transaction)| (*name, transaction)).collect();
+        let parts: Vec<(IpFamily, &Transaction<'_>)> = parts.collect();
         let mut restored = match watch.time(Phase::Commit, || tools.restore_together(&parts)) {
             Ok(restored) => restored,
             Err(error) => {
@@ -165,25 +164,25 @@ impl IptablesBackend {
                 return each();
             }
         };
-        let is_patch = |name: &IpFamily| matches!(prepared.get(name), Some(Prepared::Patch(_)));
-        let mut done = BTreeMap::new();
+        let is_patch = |name: IpFamily| matches!(prepared.get(name), Some(Prepared::Patch(_)));
+        let mut done = PerFamily::new();
         for (name, of) in families.iter_mut() {
             let (Some(prepared), Some(transaction)) = (prepared.get(name), transactions.get(name))
             else {
                 continue;
             };
-            done.insert(*name, of.written(tools, prepared, transaction, &restored));
+            done.insert(name, of.written(tools, prepared, transaction, &restored));
             // The size of the batch counts once.
             restored.bytes = 0;
             of.settled();
         }
-        if restored.in_use.iter().any(|of| is_patch(&of.family)) {
+        if restored.in_use.iter().any(|of| is_patch(of.family)) {
             // A foreign rule leads to one of our chains, or one of our rules was changed so.
             tracing::debug!("a deleted chain is in use, doing a full resync");
             families.values_mut().for_each(FamilyRules::forget);
             return Together::Failed(done);
         }
-        let full = families.keys().copied().filter(|name| !is_patch(name));
+        let full = families.families().filter(|name| !is_patch(*name));
         tools.in_use.warn(&full.collect::<Vec<_>>(), &restored.in_use);
         Together::Done(done)
     }
@@ -191,9 +190,9 @@ impl IptablesBackend {
     /// Writes each family, even if another fails.
     fn write(
         &mut self,
-        patches: &BTreeMap<IpFamily, Patch>,
+        patches: &PerFamily<Patch>,
         watch: &mut Stopwatch,
-    ) -> Result<BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>> {
+    ) -> Result<PerFamily<Result<Done, iptables::IptablesError>>> {
         let tools = match &mut self.tools {
             Some(tools) => tools,
             none => none.insert(Tools::open(&self.options, &self.sink)?),
@@ -212,7 +211,7 @@ impl IptablesBackend {
                 Some(earlier) => done.map(|done| earlier.and(done)),
                 None => done,
             };
-            (*name, done)
+            (name, done)
         });
         Ok(done.collect())
     }
@@ -220,10 +219,10 @@ impl IptablesBackend {
     /// Retries Services in quarantine after everything else is written.
     fn retry(&mut self, store: &ConfiguredStore, watch: &mut Stopwatch) {
         let Some(tools) = &mut self.tools else { return };
-        for (family, of) in &mut self.families {
+        for (family, of) in self.families.iter_mut() {
             let plans = |service: &ObjectKey| {
                 let after = store.service(service).unwrap_or_default().into();
-                plans(store, &ServiceChange { before: [].into(), after }, *family)
+                plans(store, &ServiceChange { before: [].into(), after }, family)
             };
             of.retry(tools, plans, watch, Instant::now());
         }
@@ -254,15 +253,15 @@ impl Backend for IptablesBackend {
         self.has_own_pace = true;
         let families = self.families.iter();
         let is_patched =
-            |(name, of): &(&IpFamily, &FamilyRules)| of.is_known() && patches.contains_key(*name);
+            |(name, of): &(IpFamily, &FamilyRules)| of.is_known() && patches.get(*name).is_some();
         let patched: BTreeSet<IpFamily> =
-            families.filter(is_patched).map(|(name, _)| *name).collect();
+            families.filter(is_patched).map(|(name, _)| name).collect();
         let done = match self.write(&patches, &mut watch) {
             Ok(done) => done,
             Err(error) => return SyncResult { full: true, ..SyncResult::new(watch, Err(error)) },
         };
         let full = done.iter().filter(|(_, done)| done.as_ref().is_ok_and(|done| done.full));
-        self.has_own_pace = has_own_pace(full.map(|(name, _)| *name), &patched);
+        self.has_own_pace = has_own_pace(full.map(|(name, _)| name), &patched);
         self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
         self.resync_trigger.resynced(begun.elapsed(), has_drifted, Instant::now());
@@ -288,7 +287,7 @@ impl Backend for IptablesBackend {
                     Damage::None => self.resync_trigger.suspect(Some(&commit.writer)),
                     damage => {
                         let families = self.families.iter_mut();
-                        families.for_each(|(family, of)| damage.apply(*family, of));
+                        families.for_each(|(family, of)| damage.apply(family, of));
                         drift.push(Drift::of(commit));
                     }
                 },
@@ -319,7 +318,7 @@ fn has_own_pace(full: impl Iterator<Item = IpFamily>, patched: &BTreeSet<IpFamil
 
 /// Merges the results of all families: an error if one of them failed.
 fn outcome(
-    done: BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>,
+    done: PerFamily<Result<Done, iptables::IptablesError>>,
     watch: Stopwatch,
     resync_trigger: &ResyncTrigger,
 ) -> SyncResult {

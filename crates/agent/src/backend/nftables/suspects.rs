@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rulegen_kernel::nftables::{Commit, RawKey, TouchedChains, TouchedElements};
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 use rulegen_ruleset::nftables::{Key, Name, Table, TablePart};
 
 /// Parts to compare with the kernel, by family.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    families: BTreeMap<IpFamily, Suspect>,
+    families: PerFamily<Suspect>,
     /// Number of keys.
     keys: usize,
 }
@@ -36,10 +36,10 @@ impl Suspects {
             return false;
         }
         for (family, _, _) in chains {
-            self.families.entry(*family).or_default().has_chains = true;
+            self.families.get_or_default(*family).has_chains = true;
         }
         for ((family, _, set), keys) in elements {
-            let suspect = self.families.entry(*family).or_default();
+            let suspect = self.families.get_or_default(*family);
             let known = suspect.keys.entry(set.clone()).or_default();
             let before = known.len();
             known.extend(keys.iter().cloned());

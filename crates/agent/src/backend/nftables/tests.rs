@@ -316,7 +316,8 @@ impl AffinityFixture {
         let mut numbers_of = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
             bench.put_with(7, endpoints, "ClientIP");
             bench.sync();
-            let numbers = nft::numbers_looked_up(bench.backend.live[&IpFamily::Ipv4].table());
+            let numbers =
+                nft::numbers_looked_up(bench.backend.live.get(IpFamily::Ipv4).unwrap().table());
             numbers.into_iter().filter(|(of, _)| **of == set).map(|(_, number)| number).collect()
         };
         let (one, two, three) = (numbers_of(0..1), numbers_of(0..2), numbers_of(0..3));
