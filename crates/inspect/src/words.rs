@@ -12,6 +12,7 @@ use rulegen_model::{
     Unavailability, UnavailableReason, Unproxied, UnusedEndpoints,
 };
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef};
+use rulegen_ruleset::Probability;
 use rulegen_ruleset::nftables::ChainId;
 
 use crate::explain::cause::Cause;
@@ -162,12 +163,12 @@ fn percent(value: f64) -> String {
     format!("{:.6} %", value * 100.0)
 }
 
-/// The probability of an endpoint that has a part of all slots.
-pub fn share(part: u64, all: u64) -> String {
-    match (all.checked_div(part), all.checked_rem(part)) {
-        (Some(1), Some(0)) => certainty(false).to_owned(),
-        (Some(number), Some(0)) => one_in(number),
-        _ => percent(part as f64 / all as f64),
+/// The probability of an endpoint that a new client gets.
+pub fn share(probability: Probability) -> String {
+    match probability.one_in() {
+        Some(1) => certainty(false).to_owned(),
+        Some(number) => one_in(number),
+        None => percent(probability.to_f64()),
     }
 }
 

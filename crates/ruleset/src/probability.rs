@@ -87,6 +87,11 @@ impl Probability {
         self.scaled().abs_diff(one_in) <= tolerance + 1
     }
 
+    /// The `n` of exactly `1/n`.
+    pub fn one_in(self) -> Option<u64> {
+        u64::try_from(self.denominator).ok().filter(|_| self.is_exact && self.numerator == 1)
+    }
+
     /// The fraction in lowest terms, unless the value was rounded; certainty is `1`.
     pub fn fraction(self) -> Option<String> {
         self.is_exact.then(|| match self.denominator {
@@ -180,6 +185,8 @@ mod tests {
         let half = Probability::CERTAIN.times(1, 3).or(Probability::CERTAIN.times(1, 6));
         assert!(half.is_one_in(2, 0));
         assert_eq!((half.to_string(), half.to_f64()), ("1/2".to_owned(), 0.5));
+        assert_eq!((half.one_in(), half.times(4, 3).one_in()), (Some(2), None));
+        assert_eq!((Probability::CERTAIN.one_in(), Probability::NEVER.one_in()), (Some(1), None));
     }
 
     #[test]

@@ -476,7 +476,7 @@ fn traffic_path_names_its_clients() {
             paths.iter().map(|path| path["clients"].as_str().unwrap()).collect();
         assert_eq!(clients, ["Clients on this node", others, own]);
         assert!(paths[1]["refused"].as_str().unwrap().starts_with("dropped"));
-        assert_eq!(paths[2]["endpoints"][0]["chance"], "1/1");
+        assert_eq!(paths[2]["endpoints"][0]["chance"], "1");
     }
 }
 

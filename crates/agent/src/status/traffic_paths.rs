@@ -7,9 +7,9 @@ use rulegen_inspect::paths::{PathClients, PathSource};
 use rulegen_inspect::words::{self, refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind};
+use rulegen_ruleset::Probability;
 use serde::Serialize;
 
-use super::format::wide;
 use super::parts::EndpointRange;
 
 /// A path from clients to endpoints, or to a rejection or drop.
@@ -67,7 +67,8 @@ pub(super) enum PathEnd {
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointShare {
     pub(super) address: SocketAddr,
-    /// A fraction in lowest terms, exact up to the resolution of the kernel's random numbers.
+    /// A fraction in lowest terms, `1` for certainty. Exact up to the resolution of the kernel's
+    /// random numbers.
     pub(super) chance: String,
     /// The same for people.
     #[serde(skip)]
@@ -240,22 +241,20 @@ fn policy_name(policy: TrafficPolicy) -> &'static str {
 
 fn shares(plan: &ServicePlan, policy: TrafficPolicy) -> PathEnd {
     let shares = plan.shares(policy);
-    let all = shares.iter().sum();
-    let of = |(endpoint, share): (&Endpoint, usize)| EndpointShare {
-        address: endpoint.address,
-        chance: fraction(share, all),
-        shown: words::share(wide(share), wide(all)),
-        local: endpoint.local,
+    let slots = saturated(shares.iter().sum());
+    let of = |(endpoint, share): (&Endpoint, usize)| {
+        let probability = Probability::CERTAIN.times(saturated(share), slots);
+        EndpointShare {
+            address: endpoint.address,
+            chance: probability.to_string(),
+            shown: words::share(probability),
+            local: endpoint.local,
+        }
     };
     PathEnd::Endpoints(plan.endpoints_of(policy).iter().zip(shares).map(of).collect())
 }
 
-/// A probability as a fraction in lowest terms.
-fn fraction(part: usize, all: usize) -> String {
-    let (mut divisor, mut rest) = (all, part);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    let divisor = divisor.max(1);
-    format!("{}/{}", part / divisor, all / divisor)
+/// Saturates: model/budget.rs allows a Service far fewer slots.
+fn saturated(slots: usize) -> u32 {
+    u32::try_from(slots).unwrap_or(u32::MAX)
 }
