@@ -30,6 +30,7 @@ use crate::explain::reason::{
 };
 use crate::explain::remark::Remark;
 use crate::masquerade_reason::MasqueradeReason;
+use crate::packet_trace::packet::{TracedEnd, TracedOutcome, Translation};
 use crate::packet_trace::reason::{StepRule, TraceReason};
 use crate::paths::{PathClients, PathSource};
 use crate::rule_role::RuleRole;
@@ -908,6 +909,38 @@ impl RuleRole {
 }
 
 // Traced packets.
+
+impl Display for TracedOutcome<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.end)?;
+        if let Some(reason) = &self.reason {
+            write!(f, ": {reason}")?;
+        }
+        match self.translation {
+            Some(Translation::ToEndpoint(to, service)) => {
+                write!(f, " to {to}, an endpoint of {}", service.as_str())?;
+            }
+            Some(Translation::ByOthers(to)) => {
+                write!(f, " to {to}, by a rule of another program")?;
+            }
+            None => {}
+        }
+        if self.is_masqueraded {
+            f.write_str(", masqueraded")?;
+        }
+        self.masquerade_reason.map_or(Ok(()), |reason| write!(f, ": {}", reason.text()))
+    }
+}
+
+impl Display for TracedEnd {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left(Some(interface)) => write!(f, "left through {interface}"),
+            Self::Delivered => f.write_str("delivered to this host"),
+            end => f.write_str(end.word()),
+        }
+    }
+}
 
 impl Display for TraceReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@
 //! ```
 
 mod context;
-mod packet;
+pub(crate) mod packet;
 pub(crate) mod reason;
 mod target;
 #[cfg(test)]
@@ -13,7 +13,7 @@ mod tests;
 mod tracker;
 
 pub use context::{TraceContext, TracedElement};
-pub use packet::{StepKind, TracedEnd, TracedPacket, TracedStep};
+pub use packet::{StepKind, TracedEnd, TracedOutcome, TracedPacket, TracedStep, Translation};
 pub use reason::{StepRule, TraceReason};
 pub use target::{UnknownService, frontends};
 pub use tracker::{PacketTracker, TraceUpdate};

@@ -90,7 +90,36 @@ pub enum TracedEnd {
     Lost(&'static str),
 }
 
+/// What happened to a packet in this network namespace. `words.rs` has its sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracedOutcome<'a> {
+    /// How it ended.
+    pub end: TracedEnd,
+    /// Why it was not delivered or forwarded.
+    pub reason: Option<TraceReason>,
+    /// Its new destination, if DNAT replaced it.
+    pub translation: Option<Translation<'a>>,
+    /// True if one of our rules masquerades it.
+    pub is_masqueraded: bool,
+    /// Why it is masqueraded, if that is known.
+    pub masquerade_reason: Option<MasqueradeReason>,
+}
+
+/// The destination after DNAT, and whose rule it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Translation<'a> {
+    /// An endpoint of this service port.
+    ToEndpoint(SocketAddr, &'a Comment),
+    /// An address that a rule of another program has.
+    ByOthers(SocketAddr),
+}
+
 impl TracedEnd {
+    /// True if nothing on this node kept it from its destination.
+    pub fn has_arrived(&self) -> bool {
+        matches!(self, TracedEnd::Left(_) | TracedEnd::Delivered)
+    }
+
     /// The name in output.
     pub fn word(&self) -> &'static str {
         match self {
@@ -135,8 +164,23 @@ impl TracedStep {
 }
 
 impl TracedPacket {
+    /// How it ended, why, and how it was translated.
+    pub fn outcome(&self) -> TracedOutcome<'_> {
+        let translation = self.endpoint.map(|to| match &self.service {
+            Some(service) => Translation::ToEndpoint(to, service),
+            None => Translation::ByOthers(to),
+        });
+        TracedOutcome {
+            end: self.end(),
+            reason: self.why(),
+            translation,
+            is_masqueraded: self.masqueraded,
+            masquerade_reason: self.reason.filter(|_| self.masqueraded),
+        }
+    }
+
     /// How it ended.
-    pub fn end(&self) -> TracedEnd {
+    fn end(&self) -> TracedEnd {
         let Some(step) = self.steps.last() else { return TracedEnd::Lost("nowhere") };
         match step.verdict() {
             TraceVerdict::Drop if step.rejects() => return TracedEnd::Rejected,
@@ -158,17 +202,14 @@ impl TracedPacket {
         }
     }
 
-    /// The reason for masquerading, if it was masqueraded.
-    pub fn why_masqueraded(&self) -> Option<MasqueradeReason> {
-        self.reason.filter(|_| self.masqueraded)
-    }
-
     /// The reason, unless it was delivered or forwarded.
-    pub fn why(&self) -> Option<TraceReason> {
+    fn why(&self) -> Option<TraceReason> {
         let step = self.steps.last()?;
         let end = self.end();
+        if end.has_arrived() {
+            return None;
+        }
         Some(match end {
-            TracedEnd::Left(_) | TracedEnd::Delivered => return None,
             TracedEnd::Lost(_) if self.is_incomplete => TraceReason::EventsDropped,
             TracedEnd::Lost(hook) => TraceReason::NoFurtherEvent(hook),
             TracedEnd::Rejected | TracedEnd::Dropped if step.is_ours => self.refusal(step, end),

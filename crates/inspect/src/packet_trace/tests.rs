@@ -151,8 +151,18 @@ fn trace_packet_with_dnat_is_followed_to_new_trace_id() {
     assert_eq!(packet.service.as_ref().map(Comment::as_str), Some("default/web:http"));
     assert_eq!(packet.endpoint, Some("10.244.1.5:8080".parse().unwrap()));
     assert!(packet.masqueraded && packet.is_new);
-    assert_eq!(packet.end(), TracedEnd::Left(Some("cali1".to_owned())));
-    assert_eq!(packet.why(), None);
+    let outcome = packet.outcome();
+    assert_eq!(outcome.end, TracedEnd::Left(Some("cali1".to_owned())));
+    assert_eq!((&outcome.reason, outcome.is_masqueraded), (&None, true));
+    let web = Comment::from("default/web:http");
+    let endpoint = "10.244.1.5:8080".parse().unwrap();
+    assert_eq!(outcome.translation, Some(Translation::ToEndpoint(endpoint, &web)));
+    assert_eq!(
+        outcome.to_string(),
+        "left through cali1 to 10.244.1.5:8080, an endpoint of default/web:http, masqueraded"
+    );
+    let by_others = TracedPacket { service: None, ..packet.clone() };
+    assert_eq!(by_others.outcome().translation, Some(Translation::ByOthers(endpoint)));
 }
 
 #[test]
@@ -184,9 +194,9 @@ fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
         let updates = take(&mut follower, events);
         let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
         (
-            packet.end().word(),
-            packet.why().map(|why| why.code()).unwrap_or_default(),
-            packet.why().map(|why| why.to_string()).unwrap_or_default(),
+            packet.outcome().end.word(),
+            packet.outcome().reason.map(|why| why.code()).unwrap_or_default(),
+            packet.outcome().reason.map(|why| why.to_string()).unwrap_or_default(),
         )
     };
     let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
@@ -235,7 +245,7 @@ fn trace_code_of_closed_port_unused_cluster_ip_source_range_and_unknown_end() {
         }
         updates.extend(follower.finish());
         let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
-        packet.why().map(|why| why.code())
+        packet.outcome().reason.map(|why| why.code())
     };
     assert_eq!(code(Some(("closed-cluster-ips", 11))), Some("no-such-port"));
     assert_eq!(code(Some(("closed-cluster-ips", 12))), Some("no-such-cluster-ip"));
@@ -267,7 +277,7 @@ fn trace_id_that_is_reused_is_another_packet() {
         event(7, base(), accept(), Some(to)),
     ];
     let packets = ended(follower(), events);
-    let ends: Vec<_> = packets.iter().map(|packet| (packet.number, packet.end())).collect();
+    let ends: Vec<_> = packets.iter().map(|packet| (packet.number, packet.outcome().end)).collect();
     assert_eq!(ends, [(1, TracedEnd::Delivered), (2, TracedEnd::Delivered)]);
 }
 

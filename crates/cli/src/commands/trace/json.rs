@@ -112,7 +112,8 @@ fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
 fn object(packet: &TracedPacket) -> PacketJson<'_> {
     let header = &packet.header;
     let endpoint = packet.endpoint;
-    let why = packet.why();
+    let outcome = packet.outcome();
+    let masquerade_reason = outcome.masquerade_reason;
     PacketJson {
         packet: packet.number,
         trace_id: format!("{:08x}", packet.id),
@@ -128,14 +129,14 @@ fn object(packet: &TracedPacket) -> PacketJson<'_> {
         out_interface: packet.last.out_interface.as_deref(),
         service: packet.service.as_ref().map(|service| service.as_str()),
         endpoint: endpoint.map(|to| SocketJson { address: to.ip(), port: Some(to.port()) }),
-        masqueraded: packet.masqueraded,
-        masqueraded_because: packet.why_masqueraded().map(MasqueradeReason::text),
-        masqueraded_code: packet.why_masqueraded().map(MasqueradeReason::code),
+        masqueraded: outcome.is_masqueraded,
+        masqueraded_because: masquerade_reason.map(MasqueradeReason::text),
+        masqueraded_code: masquerade_reason.map(MasqueradeReason::code),
         new_connection: packet.is_new,
         incomplete: packet.is_incomplete,
-        end: packet.end().word(),
-        why: why.as_ref().map(ToString::to_string),
-        why_code: why.as_ref().map(TraceReason::code),
+        end: outcome.end.word(),
+        why: outcome.reason.as_ref().map(ToString::to_string),
+        why_code: outcome.reason.as_ref().map(TraceReason::code),
         steps: packet.steps.iter().map(step).collect(),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use rulegen_inspect::packet_trace::{StepKind, TraceUpdate, TracedEnd, TracedPacket, TracedStep};
+use rulegen_inspect::packet_trace::{StepKind, TraceUpdate, TracedPacket, TracedStep};
 use rulegen_ruleset::nftables::TraceVerdict;
 
 use crate::paint::Paint;
@@ -23,9 +23,11 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, update: &TraceUpdate) -
             writeln!(out, "{number}   {:<12} new destination {endpoint}", "")
         }
         TraceUpdate::Ended(packet) => {
-            let text = plain(&format!("{} {}", packet.number, ending(packet))).into_owned();
-            let arrives = matches!(packet.end(), TracedEnd::Left(_) | TracedEnd::Delivered);
-            writeln!(out, "{}", if arrives { paint.comes(&text) } else { paint.goes(&text) })
+            let outcome = packet.outcome();
+            let text = format!("{} {outcome}", packet.number);
+            let text = plain(&text);
+            let has_arrived = outcome.end.has_arrived();
+            writeln!(out, "{}", if has_arrived { paint.comes(&text) } else { paint.goes(&text) })
         }
     }
 }
@@ -79,34 +81,6 @@ fn rule(step: &TracedStep) -> String {
         let _ = write!(text, " → {verdict} for {}", found.service.as_str());
     } else if !is_plain && *verdict != TraceVerdict::Continue {
         let _ = write!(text, " → {verdict}");
-    }
-    text
-}
-
-fn ending(packet: &TracedPacket) -> String {
-    let mut text = match packet.end() {
-        TracedEnd::Left(Some(interface)) => format!("left through {interface}"),
-        TracedEnd::Left(None) => "left".to_owned(),
-        TracedEnd::Delivered => "delivered to this host".to_owned(),
-        end => end.word().to_owned(),
-    };
-    if let Some(why) = packet.why() {
-        let _ = write!(text, ": {why}");
-    }
-    match (&packet.endpoint, &packet.service) {
-        (Some(endpoint), Some(service)) => {
-            let _ = write!(text, " to {endpoint}, an endpoint of {}", service.as_str());
-        }
-        (Some(endpoint), None) => {
-            let _ = write!(text, " to {endpoint}, by a rule of another program");
-        }
-        (None, _) => {}
-    }
-    if packet.masqueraded {
-        text.push_str(", masqueraded");
-    }
-    if let Some(why) = packet.why_masqueraded() {
-        let _ = write!(text, ": {}", why.text());
     }
     text
 }
