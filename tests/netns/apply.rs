@@ -390,6 +390,19 @@ fn apply_warns_of_rules_in_other_iptables_variant() {
     }
 }
 
+/// iptables-legacy has one exit status for a lock that is held and for one that cannot be opened.
+#[test]
+fn xtables_lock_file_that_cannot_be_opened_is_not_said_to_be_held() {
+    let namespace = Namespace::new("nolock");
+    let lock = format!("{}/none", namespace.lock_file());
+    let rulegen = format!("XTABLES_LOCKFILE={lock} {}", env!("CARGO_BIN_EXE_rulegen"));
+    let flags = format!("-f {} --iptables-variant legacy", example("nodeport.yaml"));
+    let output = namespace.shell(&format!("{rulegen} {flags}"));
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{messages}");
+    assert!(messages.contains(&lock) && !messages.contains("held by"), "{messages}");
+}
+
 /// rulegen waits for the lock of iptables-legacy, and names the process that holds it.
 #[test]
 fn xtables_lock_holder_is_named_and_apply_waits() {

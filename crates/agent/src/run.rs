@@ -231,7 +231,8 @@ fn give_up_privileges(options: &Options) {
     if privileges.failed.is_empty() {
         tracing::debug!(kept, dropped, "capabilities dropped");
     } else {
-        let failed = privileges.failed.join("; ");
+        let failed: Vec<String> = privileges.failed.iter().map(ToString::to_string).collect();
+        let failed = failed.join("; ");
         tracing::warn!(kept, dropped, failed, "capabilities not dropped as intended");
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use rulegen::has_errors;
 use rulegen_config::ProxyConfig;
+use rulegen_lint::{LintFile, UnreadableFile};
 use rulegen_model::{
     Host, IfEmpty, Objects, Problem, ProblemCode, Severity, Snapshot, Source, is_manifest,
     read_manifest,
@@ -103,25 +104,24 @@ fn some_of(names: &[&str]) -> String {
 }
 
 /// The name and content of each file of a path, or why it cannot be read.
-pub(crate) fn read_contents(path: &Path) -> Vec<(String, Result<Vec<u8>, String>)> {
+pub(crate) fn read_contents(path: &Path) -> Vec<LintFile> {
     if path.as_os_str() == "-" {
         let mut content = Vec::new();
         let read = io::stdin().lock().read_to_end(&mut content);
-        return vec![("-".to_owned(), read.map(|_| content).map_err(|error| error.to_string()))];
+        let content = read.map(|_| content).map_err(UnreadableFile::from);
+        return vec![LintFile { name: "-".to_owned(), content }];
     }
-    let named = |path: &Path, content| (path.display().to_string(), content);
-    let read = |path: &PathBuf| named(path, std::fs::read(path).map_err(|error| error.to_string()));
+    let named = |path: &Path, content| LintFile { name: path.display().to_string(), content };
+    let read = |path: &PathBuf| named(path, std::fs::read(path).map_err(UnreadableFile::from));
     if !path.is_dir() {
         return vec![read(&path.to_owned())];
     }
     match manifests_in(path) {
-        Ok(files) if files.is_empty() => vec![named(path, Err(NO_MANIFEST.to_owned()))],
+        Ok(files) if files.is_empty() => vec![named(path, Err(UnreadableFile::NoManifest))],
         Ok(files) => files.iter().map(read).collect(),
-        Err(error) => vec![named(path, Err(error.to_string()))],
+        Err(error) => vec![named(path, Err(error.into()))],
     }
 }
-
-const NO_MANIFEST: &str = "no *.yaml, *.yml or *.json file in this folder";
 
 pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     if path.as_os_str() == "-" {
@@ -132,7 +132,7 @@ pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     }
     match manifests_in(path) {
         Ok(files) if files.is_empty() => {
-            vec![problem(path, Severity::Incomplete, NO_MANIFEST.to_owned())]
+            vec![problem(path, Severity::Incomplete, UnreadableFile::NoManifest.to_string())]
         }
         Ok(files) => files.iter().flat_map(|file| read_file(file, objects)).collect(),
         Err(error) => vec![unreadable(path, &error)],

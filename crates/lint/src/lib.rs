@@ -34,7 +34,7 @@ pub use endpoints::unavailable;
 pub use ephemeral_ports::{EphemeralNodePort, PortRange, ephemeral_node_ports};
 pub use finding::LintFinding;
 pub use lint::{LintReport, lint};
-pub use lint_file::LintFile;
+pub use lint_file::{LintFile, UnreadableFile};
 pub use rule::{LintRule, rule};
 pub use service_size::too_large;
 pub use severity::FindingSeverity;

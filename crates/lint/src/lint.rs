@@ -12,7 +12,7 @@ use crate::documents::{self, LintDocument};
 use crate::fields::{self, CheckedDocument};
 use crate::finding::LintFinding;
 use crate::ignores::Ignores;
-use crate::lint_file::LintFile;
+use crate::lint_file::{LintFile, UnreadableFile};
 use crate::object_index::locate;
 use crate::placeholders;
 use crate::references;
@@ -108,7 +108,7 @@ fn read(files: &[LintFile], documents: &[LintDocument], config: &ProxyConfig) ->
 /// A Service without cluster IP is not skipped here.
 const UNASSIGNED: &str = "missing: the API server assigns it";
 
-fn unreadable(name: &str, error: &str) -> Problem {
+fn unreadable(name: &str, error: &UnreadableFile) -> Problem {
     let source = Source { file: name.into(), document: 1 };
     let problem = Problem::new(Severity::Error, format!("cannot read file: {error}"));
     problem.code(ProblemCode::UnreadableInput).at(&source)

@@ -292,7 +292,7 @@ fn endpoints<'a>(
             Err(why) => report.warn(
                 ProblemCode::InvalidAddress,
                 format!("endpoints[{n}].addresses[0]"),
-                why,
+                why.to_string(),
             ),
         }
     }
@@ -301,18 +301,28 @@ fn endpoints<'a>(
 
 /// Checks that an address can be an endpoint: it has the slice's family and is neither loopback nor
 /// link-local (CVE-2021-25737).
-fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, String> {
-    let address = parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))?;
+fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, UnusableAddress<'_>> {
+    let address = parse_address(text).ok_or(UnusableAddress::Invalid(text))?;
     if IpFamily::of(address) != family {
-        return Err(format!(
-            "{address} does not match the slice's addressType {}",
-            family.api_name()
-        ));
+        return Err(UnusableAddress::OtherFamily(address, family));
     }
     match special_use(address) {
-        Some(what) => Err(format!("{address} cannot be an endpoint: it is {what}")),
+        Some(what) => Err(UnusableAddress::SpecialUse(address, what)),
         None => Ok(address),
     }
+}
+
+/// Why an address cannot be an endpoint.
+#[derive(Debug, thiserror::Error)]
+enum UnusableAddress<'a> {
+    #[error("invalid IP address {0:?}")]
+    Invalid(&'a str),
+    /// Holds the family of the slice.
+    #[error("{0} does not match the slice's addressType {family}", family = .1.api_name())]
+    OtherFamily(IpAddr, IpFamily),
+    /// Holds what [`special_use`] says.
+    #[error("{0} cannot be an endpoint: it is {1}")]
+    SpecialUse(IpAddr, &'static str),
 }
 
 fn endpoint_at(

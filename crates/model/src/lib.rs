@@ -80,4 +80,4 @@ pub use totals::ServiceTotals;
 pub use unavailability::{
     EndpointPortName, Unavailability, UnavailableReason, unavailability, unavailable_ports,
 };
-pub use yaml::{YamlError, write_yaml, yaml_value};
+pub use yaml::{TextPosition, YamlError, write_yaml, yaml_value};

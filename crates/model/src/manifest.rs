@@ -148,7 +148,7 @@ impl ManifestReader<'_> {
             Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
             Err(error) => self.incomplete(
                 ProblemCode::InvalidDocument,
-                format!("invalid YAML: {}", self.in_file(&error.to_string())),
+                format!("invalid YAML: {}", error.in_file(self.first_line)),
             ),
         }
     }
@@ -166,7 +166,7 @@ impl ManifestReader<'_> {
                 Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
                 Err(_) => self.incomplete(
                     ProblemCode::InvalidDocument,
-                    format!("invalid JSON: {}", self.in_file(error)),
+                    format!("invalid JSON: {}", self.json_error(error)),
                 ),
             };
         }
@@ -174,20 +174,21 @@ impl ManifestReader<'_> {
         if let Some(error) = error {
             self.incomplete(
                 ProblemCode::InvalidDocument,
-                format!("invalid JSON: {}", self.in_file(&error)),
+                format!("invalid JSON: {}", self.json_error(&error)),
             );
         }
     }
 
-    /// A parser's message with the line number relative to the file.
-    fn in_file(&self, message: &str) -> String {
-        let counted = message.rsplit_once(" at line ").and_then(|(what, position)| {
-            let digits = position.find(|c: char| !c.is_ascii_digit()).unwrap_or(position.len());
-            let (line, rest) = position.split_at(digits);
-            let line = line.parse::<usize>().ok()? + self.first_line - 1;
-            Some(format!("{what} at line {line}{rest}"))
-        });
-        counted.unwrap_or_else(|| message.to_owned())
+    /// The message, with the line in the file.
+    fn json_error(&self, error: &serde_json::Error) -> String {
+        let message = without_position(error);
+        match error.line() {
+            0 => message,
+            line => {
+                let line = line + self.first_line - 1;
+                format!("{message} at line {line} column {}", error.column())
+            }
+        }
     }
 
     fn object(&mut self, tree: &Tree<'_>, position: Position<'_>) {
@@ -584,22 +585,21 @@ fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
             Ok(None) => error,
             Err(error) => error,
         };
-        FieldError { path: String::new(), message: user_message(&error.to_string()) }
+        FieldError { path: String::new(), message: user_message(&error) }
     })
 }
 
-impl<E: std::fmt::Display> From<serde_path_to_error::Error<E>> for FieldError {
-    fn from(error: serde_path_to_error::Error<E>) -> Self {
+impl From<serde_path_to_error::Error<serde_json::Error>> for FieldError {
+    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let path = error.path().to_string();
-        FieldError { path, message: user_message(&error.inner().to_string()) }
+        FieldError { path, message: user_message(error.inner()) }
     }
 }
 
 /// serde's message without Rust types, and without line and column, which are relative to the start
 /// of the object and not of the file.
-fn user_message(message: &str) -> String {
-    let message = message.split(" at line ").next().unwrap_or_default();
-    let message = message
+fn user_message(error: &serde_json::Error) -> String {
+    let message = without_position(error)
         .replace("invalid type: map", "invalid type: object")
         .replace("invalid type: sequence", "invalid type: list");
     let Some((what, expected)) = message.rsplit_once("expected ") else {
@@ -614,18 +614,28 @@ fn user_message(message: &str) -> String {
     format!("{what}expected {expected}")
 }
 
+/// `serde_json` appends the position, if it has one.
+fn without_position(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    if message.ends_with(&position) {
+        message.truncate(message.len() - position.len());
+    }
+    message
+}
+
 fn value_items(list: &Value) -> Vec<Tree<'static>> {
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     items.into_iter().map(Tree::Value).collect()
 }
 
 /// All JSON values of a text, and the error after the last one.
-fn json_values(text: &str) -> (Vec<&RawValue>, Option<String>) {
+fn json_values(text: &str) -> (Vec<&RawValue>, Option<serde_json::Error>) {
     let mut values = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         match value {
             Ok(value) => values.push(value),
-            Err(error) => return (values, Some(error.to_string())),
+            Err(error) => return (values, Some(error)),
         }
     }
     (values, None)

@@ -1,12 +1,15 @@
 //! Reads a document as a JSON value, and writes a value as YAML.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
 use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::localizer::Localizer;
+use serde_saphyr::{DefaultMessageFormatter, Error, Location};
 
 use crate::document::MAX_DOCUMENT_BYTES;
 
@@ -62,18 +65,69 @@ pub enum YamlError {
     #[error("there is more than one document")]
     SeveralDocuments,
     /// A key twice in one mapping.
-    #[error("duplicate key {key:?} at line {line}, column {column}")]
+    #[error("duplicate key {key:?}{}", At(*position))]
     DuplicateKey {
         /// The key as written.
         key: String,
-        /// The line, from 1.
-        line: u64,
-        /// The column, from 1.
-        column: u64,
+        /// The second key; `None` if the parser does not know it.
+        position: Option<TextPosition>,
     },
-    /// Any other error of syntax or type, in the parser's words, with the position.
-    #[error("{0}")]
-    Syntax(String),
+    /// Any other error of syntax or type.
+    #[error("{message}{}", At(*position))]
+    Syntax {
+        /// The parser's words, without the position.
+        message: String,
+        /// Where the parser stopped; `None` if it does not know.
+        position: Option<TextPosition>,
+    },
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextPosition {
+    /// The line, from 1.
+    pub line: u64,
+    /// The column in characters, from 1.
+    pub column: u64,
+}
+
+/// Follows the error at a position.
+struct At(Option<TextPosition>);
+
+impl Display for At {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(TextPosition { line, column }) = self.0 else { return Ok(()) };
+        write!(f, " at line {line}, column {column}")
+    }
+}
+
+impl YamlError {
+    /// The error in a file, of a text that begins at this line of it.
+    pub(crate) fn in_file(mut self, first_line: usize) -> Self {
+        if let Self::DuplicateKey { position: Some(position), .. }
+        | Self::Syntax { position: Some(position), .. } = &mut self
+        {
+            let before = u64::try_from(first_line).unwrap_or(u64::MAX).saturating_sub(1);
+            position.line = position.line.saturating_add(before);
+        }
+        self
+    }
+}
+
+impl TextPosition {
+    fn of(location: Location) -> Option<Self> {
+        let is_known = location != Location::UNKNOWN;
+        is_known.then(|| Self { line: location.line(), column: location.column() })
+    }
+}
+
+/// Leaves positions out of the parser's messages: they have a field of their own.
+struct WithoutPosition;
+
+impl Localizer for WithoutPosition {
+    fn attach_location<'a>(&self, base: Cow<'a, str>, _: Location) -> Cow<'a, str> {
+        base
+    }
 }
 
 impl From<&Error> for YamlError {
@@ -87,13 +141,16 @@ impl From<&Error> for YamlError {
             | Error::AliasReplayStackDepthExceeded { .. } => Self::TooManyAliases,
             Error::RecursiveReferencesRequireWeakTypes { .. } => Self::AnchorInItself,
             Error::MultipleDocuments { .. } => Self::SeveralDocuments,
-            Error::DuplicateMappingKey { key: Some(key), location } => Self::DuplicateKey {
-                key: key.clone(),
-                line: location.line(),
-                column: location.column(),
-            },
+            Error::DuplicateMappingKey { key: Some(key), location } => {
+                Self::DuplicateKey { key: key.clone(), position: TextPosition::of(*location) }
+            }
             Error::AliasError { error, .. } => Self::from(&**error),
-            other => Self::Syntax(other.to_string().lines().next().unwrap_or_default().to_owned()),
+            other => {
+                let words = DefaultMessageFormatter.with_localizer(&WithoutPosition);
+                let message = other.render_with_formatter(&words);
+                let message = message.lines().next().unwrap_or_default().to_owned();
+                Self::Syntax { message, position: other.location().and_then(TextPosition::of) }
+            }
         }
     }
 }

@@ -5,19 +5,39 @@ use std::fs;
 use std::io;
 
 use caps::CapSet;
+use caps::errors::CapsError;
 use nix::sys::prctl;
 
 pub use caps::Capability;
 
 /// Result of [`drop_to`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Privileges {
     /// Capabilities that the thread and its child programs have.
     pub kept: Vec<Capability>,
     /// Capabilities that were dropped.
     pub dropped: Vec<Capability>,
-    /// Steps that failed, each with its error.
-    pub failed: Vec<String>,
+    /// Steps that failed.
+    pub failed: Vec<PrivilegeFailure>,
+}
+
+/// A step of [`drop_to`] that failed. The others are done regardless.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeFailure {
+    /// A capability to keep is not there.
+    #[error("missing capability {0}")]
+    Missing(Capability),
+    /// The child programs of the process may gain privileges (PR_SET_NO_NEW_PRIVS).
+    #[error("no new privileges: {0}")]
+    NoNewPrivileges(nix::Error),
+    /// A set of capabilities could not be reduced.
+    #[error("{set}: {error}")]
+    Set {
+        /// Name of the set, as in capabilities(7).
+        set: &'static str,
+        /// Error of the system call.
+        error: CapsError,
+    },
 }
 
 /// Drops every capability except `keep` for good: neither the thread nor a program that it runs can
@@ -31,22 +51,24 @@ pub struct Privileges {
 pub fn drop_to(keep: &[Capability]) -> Privileges {
     let mut failed = Vec::new();
     let had = caps::read(None, CapSet::Permitted).unwrap_or_default();
-    let (kept, missing): (Vec<_>, Vec<_>) = keep.iter().partition(|kept| had.contains(kept));
-    failed.extend(missing.iter().map(|missing| format!("missing capability {missing}")));
+    let (kept, missing): (Vec<Capability>, Vec<Capability>) =
+        keep.iter().copied().partition(|kept| had.contains(kept));
+    failed.extend(missing.into_iter().map(PrivilegeFailure::Missing));
     let kept: HashSet<Capability> = kept.into_iter().collect();
     // While the thread has CAP_SETPCAP, which this requires.
     failed.extend(limit(&kept).err());
-    let done = [
-        ("no new privileges", prctl::set_no_new_privs().map_err(|errno| errno.to_string())),
-        ("effective", set(CapSet::Effective, &kept)),
-        ("inheritable", set(CapSet::Inheritable, &kept)),
-        ("permitted", set(CapSet::Permitted, &kept)),
+    failed.extend(prctl::set_no_new_privs().err().map(PrivilegeFailure::NoNewPrivileges));
+    let sets = [
+        ("effective", CapSet::Effective),
+        ("inheritable", CapSet::Inheritable),
+        ("permitted", CapSet::Permitted),
         // Without these, a program run by a user other than root would have no capability.
-        ("ambient", set(CapSet::Ambient, &kept)),
+        ("ambient", CapSet::Ambient),
     ];
-    let refused =
-        |(what, done): (&str, Result<(), String>)| Some(format!("{what}: {}", done.err()?));
-    failed.extend(done.into_iter().filter_map(refused));
+    failed.extend(sets.into_iter().filter_map(|(name, set)| {
+        let error = caps::set(None, set, &kept).err()?;
+        Some(PrivilegeFailure::Set { set: name, error })
+    }));
     let left = caps::read(None, CapSet::Permitted).unwrap_or_default();
     Privileges { dropped: sorted(&had - &left), kept: sorted(left), failed }
 }
@@ -93,15 +115,11 @@ impl Privileges {
 
 /// Removes all other capabilities from the bounding set. If that fails, child programs still get no
 /// more than the thread has, because of no-new-privileges.
-fn limit(kept: &HashSet<Capability>) -> Result<(), String> {
-    let refused = |error: caps::errors::CapsError| format!("bounding: {error}");
+fn limit(kept: &HashSet<Capability>) -> Result<(), PrivilegeFailure> {
+    let refused = |error| PrivilegeFailure::Set { set: "bounding", error };
     let bounding = caps::read(None, CapSet::Bounding).map_err(refused)?;
     let mut surplus = bounding.into_iter().filter(|capability| !kept.contains(capability));
     surplus.try_for_each(|it| caps::drop(None, CapSet::Bounding, it)).map_err(refused)
-}
-
-fn set(which: CapSet, kept: &HashSet<Capability>) -> Result<(), String> {
-    caps::set(None, which, kept).map_err(|error| error.to_string())
 }
 
 fn sorted(capabilities: HashSet<Capability>) -> Vec<Capability> {

@@ -90,7 +90,7 @@ impl Packets<'_> {
                 });
             }
         };
-        let destination = Destination::parse(text)?;
+        let destination = Destination::parse(text).map_err(|error| error.to_string())?;
         let no_port = destination.no_port();
         let (address, protocol) = match &destination {
             Destination::Address(address, protocol) => (*address, *protocol),

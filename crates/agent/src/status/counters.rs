@@ -19,6 +19,15 @@ pub(crate) struct Counters {
 /// The maximum number of requests to the kernel per page: each element and chain needs one.
 const MOST: usize = 10_000;
 
+/// Why a Service's counters are not shown.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CountersError {
+    #[error("this Service has too many endpoints to count")]
+    TooMany,
+    #[error(transparent)]
+    Kernel(#[from] DataplaneError),
+}
+
 impl Counters {
     pub(crate) fn new(name: Name) -> Self {
         Self { name }
@@ -32,11 +41,11 @@ impl Counters {
     }
 
     /// Reads the counters in the calling thread.
-    pub(super) fn read(&self, parts: &[Table]) -> Result<ConnectionCounts, String> {
-        if requests(parts) > MOST {
-            return Err("this Service has too many endpoints to count".to_owned());
+    pub(super) fn read(&self, parts: &[Table]) -> Result<ConnectionCounts, CountersError> {
+        match requests(parts) {
+            ..=MOST => Ok(self.request(parts)?),
+            _ => Err(CountersError::TooMany),
         }
-        self.request(parts).map_err(|error| error.to_string())
     }
 
     fn request(&self, parts: &[Table]) -> Result<ConnectionCounts, DataplaneError> {
@@ -132,6 +141,6 @@ mod tests {
         };
         assert_eq!(requests(&parts(3)), 3);
         let refused = counters.read(&parts(10_001)).unwrap_err();
-        assert_eq!(refused, "this Service has too many endpoints to count");
+        assert!(matches!(refused, CountersError::TooMany), "{refused}");
     }
 }

@@ -7,7 +7,7 @@ use rulegen_inspect::words;
 use serde::Serialize;
 
 use super::Status;
-use super::explain_request::{ExplainQuery, ExplainRequest};
+use super::explain_request::{ExplainQuery, ExplainRequest, ExplainRequestError};
 use super::frame::Frame;
 use super::query::{Query, href};
 
@@ -38,12 +38,12 @@ impl ExplainPage {
             let query = ExplainQuery::parse(&from, &interface, &to)?;
             // The store is unlocked before anything is compiled.
             let request = ExplainRequest::of(&status.known.store.read(), &query)?;
-            Ok(request.explained())
+            Ok::<_, ExplainRequestError>(request.explained())
         });
         let (explanation, error) = match answer {
             None => (None, None),
             Some(Ok(explanation)) => (Some(explanation), None),
-            Some(Err(error)) => (None, Some(error)),
+            Some(Err(error)) => (None, Some(error.to_string())),
         };
         Self { frame, from, interface, to, error, explanation }
     }

@@ -7,12 +7,13 @@ use std::num::NonZeroU16;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{
-    Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve, resolve_ip,
+    Destination, Explanation, InvalidDestination, NoPort, ServiceState, UnresolvedService,
+    by_ruleset, by_table, resolve, resolve_ip,
 };
 use rulegen_kernel::interfaces::Interfaces;
 use rulegen_kernel::routes::Routes;
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
-use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet};
 
@@ -40,11 +41,37 @@ pub(super) struct ExplainRequest {
     unavailable_ports: Vec<(ServicePortName, UnavailableReason)>,
 }
 
+/// Why a packet cannot be explained.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExplainRequestError {
+    #[error("{0:?} is not an IP address (required: the packet's source address)")]
+    Source(String),
+    #[error(transparent)]
+    Destination(#[from] InvalidDestination),
+    #[error("{0} is a pod: give its IP address and port")]
+    Pod(ServiceRef),
+    #[error(transparent)]
+    Service(#[from] UnresolvedService),
+    #[error("source and destination have different IP families")]
+    Families,
+    #[error(
+        "interface {interface} does not apply to packets from {from}: it is an address of this \
+         node, which sends them itself"
+    )]
+    SentByNode { interface: String, from: IpAddr },
+    #[error("cannot ask the kernel for interface {interface}: {source}")]
+    Kernel { interface: String, source: std::io::Error },
+    #[error("this node has no interface {0}: see `ip link`")]
+    NoInterface(String),
+}
+
 impl ExplainQuery {
-    pub(super) fn parse(from: &str, interface: &str, to: &str) -> Result<Self, String> {
-        let wrong =
-            |_| format!("{from:?} is not an IP address (required: the packet's source address)");
-        let from = from.parse().map_err(wrong)?;
+    pub(super) fn parse(
+        from: &str,
+        interface: &str,
+        to: &str,
+    ) -> Result<Self, ExplainRequestError> {
+        let from = from.parse().map_err(|_| ExplainRequestError::Source(from.to_owned()))?;
         let interface = Some(interface.to_owned()).filter(|name| !name.is_empty());
         Ok(Self { from, interface, to: Destination::parse(to)? })
     }
@@ -55,13 +82,13 @@ fn resolved(
     destination: &Destination,
     store: &Store,
     family: IpFamily,
-) -> Result<(SocketAddr, Protocol), String> {
+) -> Result<(SocketAddr, Protocol), ExplainRequestError> {
     let service = match destination {
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
         Destination::WithoutPort(ip, _) => return Ok(Destination::stand_in(*ip)),
         Destination::Service(service) | Destination::Ping(service) => service,
         Destination::Pod(pod) => {
-            return Err(format!("{pod} is a pod: give its IP address and port"));
+            return Err(ExplainRequestError::Pod(pod.clone()));
         }
     };
     let key = ObjectKey::new(&service.namespace, &service.name);
@@ -69,13 +96,12 @@ fn resolved(
     let cluster_ip = |port: &ServicePort| SocketAddr::new(port.cluster_ip, port.port);
     let cluster_ips = ports.unwrap_or_default().iter().map(|of| (&of.name, cluster_ip(of)));
     let state = || state(ports, store.unproxied(&key));
-    let resolved = match destination {
+    Ok(match destination {
         Destination::Ping(_) => {
-            resolve_ip(service, family, cluster_ips, state).map(Destination::stand_in)
+            resolve_ip(service, family, cluster_ips, state).map(Destination::stand_in)?
         }
-        _ => resolve(service, family, cluster_ips, state),
-    };
-    resolved.map_err(|error| error.to_string())
+        _ => resolve(service, family, cluster_ips, state)?,
+    })
 }
 
 /// What is known of a Service without a cluster IP of a family.
@@ -89,22 +115,22 @@ fn state(ports: Option<&[ServicePort]>, unproxied: Option<Unproxied>) -> Service
 }
 
 impl ExplainRequest {
-    pub(super) fn of(store: &ConfiguredStore, query: &ExplainQuery) -> Result<Self, String> {
+    pub(super) fn of(
+        store: &ConfiguredStore,
+        query: &ExplainQuery,
+    ) -> Result<Self, ExplainRequestError> {
         let of_family = IpFamily::of(query.from);
         let (destination, protocol) = resolved(&query.to, store, of_family)?;
         if IpFamily::of(destination.ip()) != of_family {
-            return Err("source and destination have different IP families".to_owned());
+            return Err(ExplainRequestError::Families);
         }
         let snapshot = relevant_services(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
         let is_own = query.from.is_loopback() || local.contains(&query.from);
         let origin = match &query.interface {
             Some(interface) if is_own && interface != "lo" => {
-                return Err(format!(
-                    "interface {interface} does not apply to packets from {}: it is an address of \
-                     this node, which sends them itself",
-                    query.from
-                ));
+                let (interface, from) = (interface.clone(), query.from);
+                return Err(ExplainRequestError::SentByNode { interface, from });
             }
             _ if is_own => Origin::Host,
             Some(interface) => Origin::Interface(input(interface)?),
@@ -150,11 +176,14 @@ impl ExplainRequest {
 }
 
 /// The interface through which packets of a named one come in.
-fn input(name: &str) -> Result<String, String> {
+fn input(name: &str) -> Result<String, ExplainRequestError> {
     let found = Interfaces::open().and_then(|mut interfaces| interfaces.input(name));
-    let found =
-        found.map_err(|error| format!("cannot ask the kernel for interface {name}: {error}"));
-    found?.ok_or_else(|| format!("this node has no interface {name}: see `ip link`"))
+    let interface = name.to_owned();
+    match found {
+        Ok(Some(input)) => Ok(input),
+        Ok(None) => Err(ExplainRequestError::NoInterface(interface)),
+        Err(source) => Err(ExplainRequestError::Kernel { interface, source }),
+    }
 }
 
 /// Where a packet enters this node.

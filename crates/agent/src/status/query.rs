@@ -65,21 +65,26 @@ impl ServiceFilter {
     }
 }
 
+/// A parameter is too long.
+#[derive(Debug, thiserror::Error)]
+#[error("parameter {name} has {length} characters (maximum {LONGEST})")]
+pub(super) struct ParameterTooLong {
+    /// Its name, escaped and cut.
+    name: String,
+    length: usize,
+}
+
 /// The maximum length of a parameter, in characters.
 const LONGEST: usize = 200;
 
 impl Query {
-    /// # Errors
-    /// The text of a 400 response: a parameter is too long.
-    pub(super) fn of(request: &Request<'_>) -> Result<Self, String> {
+    pub(super) fn of(request: &Request<'_>) -> Result<Self, ParameterTooLong> {
         let mut query = Self { json: request.wants_json, page: 1, ..Self::default() };
         for (name, value) in form_urlencoded::parse(request.query.as_bytes()) {
             let length = value.trim().chars().count();
             if length > LONGEST {
                 let name: String = name.escape_debug().take(LONGEST).collect();
-                return Err(format!(
-                    "400 bad request: parameter {name} has {length} characters (maximum {LONGEST})\n"
-                ));
+                return Err(ParameterTooLong { name, length });
             }
             let text = || value.trim().to_owned();
             match &*name {

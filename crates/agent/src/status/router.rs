@@ -65,7 +65,10 @@ impl Status {
         let Some(route) = PageRoute::of(request.path) else { return Response::not_found().into() };
         let (status, query) = match Query::of(request) {
             Ok(query) => (self.clone(), query),
-            Err(why) => return guarded(Response::text(StatusCode::BAD_REQUEST, why)).into(),
+            Err(error) => {
+                let text = format!("400 bad request: {error}\n");
+                return guarded(Response::text(StatusCode::BAD_REQUEST, text)).into();
+            }
         };
         Answer::Later(self.worker.render(move || status.page(&route, &query)))
     }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::Status;
 use super::claimants::claimants;
+use super::counters::CountersError;
 use super::frame::Frame;
 use super::parts::{EndpointRange, Parts};
 use super::port::{PageContext, Port};
@@ -58,7 +59,7 @@ impl ServicePage {
         let copy = Copied::of(&status.known.store.read(), key, page)?;
         let (connections, counters_error) = match copy.connections(status) {
             Some(Ok(connections)) => (Some(connections), None),
-            Some(Err(error)) => (None, Some(error)),
+            Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, None),
         };
         let problems = status.known.rejected_objects.read().of(Kind::Service, key);
@@ -157,7 +158,7 @@ impl Copied {
         Some(Self { node, config, level, state, parts, ports, claimants, details })
     }
 
-    fn connections(&self, status: &Status) -> Option<Result<ConnectionCounts, String>> {
+    fn connections(&self, status: &Status) -> Option<Result<ConnectionCounts, CountersError>> {
         let counters = status.counters.as_ref()?;
         Some(counters.read(&counters.parts(&self.snapshot(), &self.config)))
     }

@@ -1,6 +1,7 @@
 //! The destination of a packet, as written by the user.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
@@ -21,6 +22,34 @@ pub enum Destination {
     /// A pod by its name behind a headless Service.
     Pod(ServiceRef),
 }
+
+/// A text is not a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidDestination {
+    /// The protocol behind an address and port is unknown.
+    UnknownProtocol(String),
+    /// ICMP to a port. Holds the destination without it.
+    IcmpWithPort(String),
+    /// Anything else. Holds the text.
+    Malformed(String),
+}
+
+impl Display for InvalidDestination {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownProtocol(protocol) => {
+                write!(f, "unknown protocol {protocol:?} (use tcp, udp or sctp)")
+            }
+            Self::IcmpWithPort(to) => write!(f, "ICMP has no ports: use {to}"),
+            Self::Malformed(text) => write!(
+                f,
+                "invalid IP:PORT[/PROTO] (IPv6: [IP]:PORT) or NAMESPACE/NAME[:PORT][/PROTO] {text:?}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for InvalidDestination {}
 
 impl Destination {
     /// The protocol and port with which rules are followed for a packet without a port. Services
@@ -49,14 +78,14 @@ impl Destination {
     /// `NAMESPACE/NAME/icmp`. Names are read without regard to case, as DNS does.
     ///
     /// # Errors
-    /// Describes what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// See [`InvalidDestination`].
+    pub fn parse(text: &str) -> Result<Self, InvalidDestination> {
         let (first, second) = text.split_once('/').unwrap_or((text, "tcp"));
         if let Ok(address) = first.parse::<SocketAddr>() {
             return match Protocol::from_name(&second.to_lowercase()) {
                 Some(protocol) => Ok(Self::Address(address, protocol)),
                 None if is_icmp(second) => Err(icmp_with_port(&address.ip().to_string(), second)),
-                None => Err(format!("unknown protocol {second:?} (use tcp, udp or sctp)")),
+                None => Err(InvalidDestination::UnknownProtocol(second.to_owned())),
             };
         }
         if let Some(destination) = without_port(text) {
@@ -79,16 +108,13 @@ impl Destination {
             }
             _ => {}
         }
-        named(text).filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
-            format!(
-                "invalid IP:PORT[/PROTO] (IPv6: [IP]:PORT) or NAMESPACE/NAME[:PORT][/PROTO] {text:?}"
-            )
-        })
+        let service = named(text).filter(|_| is_namespace).map(Self::Service);
+        service.ok_or_else(|| InvalidDestination::Malformed(text.to_owned()))
     }
 }
 
-fn icmp_with_port(to: &str, protocol: &str) -> String {
-    format!("ICMP has no ports: use {to}/{protocol}")
+fn icmp_with_port(to: &str, protocol: &str) -> InvalidDestination {
+    InvalidDestination::IcmpWithPort(format!("{to}/{protocol}"))
 }
 
 fn without_port(text: &str) -> Option<Destination> {
@@ -233,14 +259,15 @@ mod tests {
         ] {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
-        assert!(Destination::parse("10.96.0.1:80/gre").unwrap_err().contains("tcp, udp or sctp"));
+        let unknown = Err(InvalidDestination::UnknownProtocol("gre".to_owned()));
+        assert_eq!(Destination::parse("10.96.0.1:80/gre"), unknown);
         for (text, instead) in [
             ("10.96.0.1:80/icmp", "10.96.0.1/icmp"),
             ("default/web:80/icmp", "default/web/icmp"),
             ("web.default.svc:80/icmp", "default/web/icmp"),
         ] {
             let error = Destination::parse(text).unwrap_err();
-            assert_eq!(error, format!("ICMP has no ports: use {instead}"));
+            assert_eq!(error, InvalidDestination::IcmpWithPort(instead.to_owned()));
         }
         for text in ["WEB.Default.svc:HTTP", "Default/Web:http"] {
             let service = "default/web:http".parse().map(Destination::Service).unwrap();

@@ -39,7 +39,7 @@ use rulegen_ruleset::nftables::{self, Table};
 pub use cause::Cause;
 pub use cluster::{ObjectFacts, service_state};
 pub use conditions::EndCondition;
-pub use destination::{Destination, resolve, resolve_ip};
+pub use destination::{Destination, InvalidDestination, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
 pub use groups::{EndGroup, EndGroups};
 pub use network::{

@@ -3,16 +3,21 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use rulegen_os::printable::program_name;
+
+use super::refusal::RESOURCE_PROBLEM;
+
 /// Path of the lock file. iptables reads the same variable.
 pub(super) fn path() -> String {
     std::env::var("XTABLES_LOCKFILE").unwrap_or_else(|_| "/run/xtables.lock".to_owned())
 }
 
-use rulegen_os::printable::program_name;
-
-/// True if the program timed out waiting for the lock.
-pub(super) fn is_timeout(message: &str) -> bool {
-    message.contains("xtables lock")
+/// True if a program of iptables-legacy that ended with this status timed out waiting for the lock.
+///
+/// It then exits with RESOURCE_PROBLEM, and so does one that cannot open the lock file. A kernel that
+/// refuses a table, or a rule that is invalid, gives another status.
+pub(super) fn is_timeout(status: i32) -> bool {
+    status == RESOURCE_PROBLEM && fs::File::open(path()).is_ok()
 }
 
 /// The process that holds the lock, from /proc/locks (proc(5)).

@@ -120,7 +120,10 @@ impl Iptables {
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
         restore.feed(&["-w", &wait, "--noflush"], transaction).map_err(|error| match error {
-            IptablesError::Refused { message, .. } if lock::is_timeout(&message) => {
+            // Only iptables-legacy has the lock.
+            IptablesError::Refused { status: Some(status), .. }
+                if self.variant == Variant::Legacy && lock::is_timeout(status) =>
+            {
                 IptablesError::Locked {
                     path: lock::path(),
                     holder: lock::holder(),

@@ -4,7 +4,7 @@
 const STATUSES: [i32; 2] = [1, 2];
 
 /// RESOURCE_PROBLEM of xtables.h. iptables-nft also exits with it if the kernel refuses a rule.
-const RESOURCE_PROBLEM: i32 = 4;
+pub(super) const RESOURCE_PROBLEM: i32 = 4;
 
 /// Errors that concern the content of a rule, as in `rulegen_kernel::nftables`, in the words of
 /// strerror(3) of glibc and musl.

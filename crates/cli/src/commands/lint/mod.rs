@@ -37,8 +37,7 @@ fn run_checks(args: &LintArgs) -> Result<u8> {
         return Ok(0);
     }
     let config = args.config.as_deref().map(configuration).transpose()?.unwrap_or_default();
-    let contents = args.filename.iter().flat_map(|path| read_contents(path));
-    let files: Vec<LintFile> = contents.map(|(name, content)| LintFile { name, content }).collect();
+    let files: Vec<LintFile> = args.filename.iter().flat_map(|path| read_contents(path)).collect();
     let LintReport { findings, objects } = lint(&files, &config);
     let fail_on = FindingSeverity::from(args.fail_on);
     let least = FindingSeverity::from(args.severity).min(fail_on);
