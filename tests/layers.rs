@@ -44,9 +44,6 @@ const OF_BOTH_BACKENDS: &[&str] = &[
     "Rule",
     "Table",
     // What a packet meets in the rules of a backend.
-    "Branch",
-    "Exit",
-    "PacketState",
     "Step",
     "Trace",
     "Tracer",

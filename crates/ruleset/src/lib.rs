@@ -21,9 +21,11 @@ mod flow;
 mod negatable;
 mod packet;
 mod probability;
+mod walk;
 
 pub use bisect::{Bisection, MOST_TRIALS, bisect, isolate};
 pub use flow::Flow;
 pub use negatable::Negatable;
 pub use packet::{Origin, Packet, RefusedAt};
 pub use probability::Probability;
+pub use walk::Branch;

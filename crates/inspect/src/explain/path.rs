@@ -8,7 +8,7 @@ use rulegen_compiler::{Plan, ServicePlan};
 use rulegen_net::{Frontend, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
-use rulegen_ruleset::{Packet, RefusedAt};
+use rulegen_ruleset::{Branch, Packet, RefusedAt};
 
 use super::{Chance, End, Outcome, PassedRule, ReachedFrontend};
 use crate::kube_proxy::Layout;
@@ -31,10 +31,8 @@ impl PacketPath {
         branches: Vec<iptables::Branch<'_>>,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let single =
-            merged(branches, |branch| (branch.verdict, branch.refused_at, &mut branch.probability));
         let path = |(branch, at)| Self::of_iptables_branch(&branch, at, protocol);
-        single.into_iter().map(path).collect()
+        merged(branches).into_iter().map(path).collect()
     }
 
     fn of_iptables_branch(
@@ -67,10 +65,8 @@ impl PacketPath {
         table: &Table,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let single =
-            merged(branches, |branch| (branch.verdict, branch.refused_at, &mut branch.probability));
         let path = |(branch, at)| Self::of_nftables_branch(&branch, at, table, protocol);
-        single.into_iter().map(path).collect()
+        merged(branches).into_iter().map(path).collect()
     }
 
     fn of_nftables_branch(
@@ -110,26 +106,18 @@ impl PacketPath {
 
 /// One branch per verdict, with the rules of the first, the total probability, and the places where
 /// the packet is refused.
-fn merged<B>(
-    branches: Vec<B>,
-    parts: impl Fn(
-        &mut B,
-    )
-        -> (iptables::PacketVerdict, Option<RefusedAt>, &mut rulegen_ruleset::Probability),
-) -> Vec<(B, BTreeSet<RefusedAt>)> {
-    let mut single: Vec<(B, BTreeSet<RefusedAt>)> = Vec::new();
+fn merged<S, C>(branches: Vec<Branch<S, C>>) -> Vec<(Branch<S, C>, BTreeSet<RefusedAt>)> {
+    let mut single: Vec<(Branch<S, C>, BTreeSet<RefusedAt>)> = Vec::new();
     let mut known: HashMap<iptables::PacketVerdict, usize> = HashMap::new();
-    for mut branch in branches {
-        let (verdict, at, probability) = parts(&mut branch);
-        let probability = *probability;
-        match known.get(&verdict).and_then(|n| single.get_mut(*n)) {
+    for branch in branches {
+        let at = branch.refused_at;
+        match known.get(&branch.verdict).and_then(|n| single.get_mut(*n)) {
             Some((other, places)) => {
-                let (_, _, sum) = parts(other);
-                *sum = sum.or(probability);
+                other.probability = other.probability.or(branch.probability);
                 places.extend(at);
             }
             None => {
-                known.insert(verdict, single.len());
+                known.insert(branch.verdict, single.len());
                 single.push((branch, at.into_iter().collect()));
             }
         }

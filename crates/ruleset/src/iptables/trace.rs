@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -13,10 +13,11 @@ use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
 use crate::firewall::{
-    Action, Connection, FilterRule, PartialMark, PartialPacket, Ternary, hook_and_priority,
-    rule_of_iptables,
+    Action, Connection, FilterRule, NetfilterHook, PartialMark, PartialPacket, Ternary,
+    hook_and_priority, rule_of_iptables,
 };
-use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
+use crate::packet::{Origin, Packet, PacketVerdict};
+use crate::walk::{self, Exit, HookedRules, PacketState, pass_rules};
 
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,20 +33,8 @@ pub struct Step<'a> {
 /// Number of values of the `statistic` match's random number (xt_statistic.c).
 const RANDOM_DRAWS: u32 = 1 << 31;
 
-/// One possible path of a packet.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Branch<'a> {
-    /// Probability of the path.
-    pub probability: Probability,
-    /// Rules that matched, in order.
-    pub path: Vec<Step<'a>>,
-    /// Final verdict.
-    pub verdict: PacketVerdict,
-    /// Where the packet is rejected or dropped, if it is.
-    pub refused_at: Option<RefusedAt>,
-    /// The built-in chain whose policy dropped the packet, if no rule decided.
-    pub policy: Option<(Table, &'a ChainName)>,
-}
+/// One possible path of a packet. The policy is that of a built-in chain.
+pub type Branch<'a> = walk::Branch<Step<'a>, (Table, &'a ChainName)>;
 
 /// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,15 +52,7 @@ pub struct Trace<'a> {
 impl Trace<'_> {
     /// The probability of each verdict, ordered.
     pub fn verdicts(&self) -> Vec<(PacketVerdict, Probability)> {
-        let mut verdicts: Vec<(PacketVerdict, Probability)> = Vec::new();
-        for branch in &self.branches {
-            match verdicts.iter_mut().find(|(verdict, _)| *verdict == branch.verdict) {
-                Some((_, sum)) => *sum = sum.or(branch.probability),
-                None => verdicts.push((branch.verdict, branch.probability)),
-            }
-        }
-        verdicts.sort_by_key(|(verdict, _)| *verdict);
-        verdicts
+        walk::verdicts(&self.branches)
     }
 }
 
@@ -95,7 +76,7 @@ pub fn trace_on<'a>(ruleset: &'a Ruleset, host: &TracedHost<'_>, packet: &Packet
     let TracedHost { local, out_interface } = *host;
     let (unknown, interfaces) = (Vec::new(), RefCell::default());
     let mut tracer = Tracer { ruleset, local, out_interface, packet, unknown, interfaces };
-    let branches = tracer.run();
+    let branches = walk::walk(&mut tracer, packet);
     Trace { branches, unknown: tracer.unknown, interfaces: tracer.interfaces.into_inner() }
 }
 
@@ -118,18 +99,10 @@ struct ChainPosition<'a> {
 }
 
 /// A packet in flight.
-#[derive(Clone)]
-struct PacketState<'a> {
-    probability: Probability,
-    path: Vec<Step<'a>>,
-    destination: SocketAddr,
-    translated: bool,
-    masqueraded: bool,
-    mark: u32,
-}
+type InFlight<'a> = PacketState<Step<'a>>;
 
 /// Whether a rule is for another destination. It then has no effect, whatever else it has.
-fn is_for_others(rule: &Rule, state: &PacketState<'_>) -> bool {
+fn is_for_others(rule: &Rule, state: &InFlight<'_>) -> bool {
     let Rule::Known(RuleSpec { destination, matches, target, .. }) = rule else { return false };
     let (ip, port) = (state.destination.ip(), state.destination.port());
     // A packet without a port stands for any.
@@ -143,174 +116,81 @@ fn is_for_others(rule: &Rule, state: &PacketState<'_>) -> bool {
         || target.is_some() && matches.iter().any(has_other_port)
 }
 
-/// Merges packets in equal states, and keeps the path of the first: otherwise each foreign rule
-/// with a random choice would double their number.
-fn merged(states: Vec<PacketState<'_>>) -> Vec<PacketState<'_>> {
-    let mut merged: Vec<PacketState<'_>> = Vec::with_capacity(states.len());
-    for state in states {
-        match merged.iter_mut().find(|other| other.is_like(&state)) {
-            Some(other) => other.probability = other.probability.or(state.probability),
-            None => merged.push(state),
-        }
-    }
-    merged
-}
-
-impl PacketState<'_> {
-    /// The state of a packet that a built-in chain refuses.
-    fn refused_at(&self, table: Table, chain: &str, exit: Exit) -> Option<RefusedAt> {
-        let (hook, priority) = hook_and_priority(table, chain)?;
-        let Self { destination, translated, masqueraded, .. } = *self;
-        let by_others = exit == Exit::RejectedByOthers;
-        Some(RefusedAt { hook, priority, destination, translated, masqueraded, by_others })
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        let of =
-            |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
-        of(self) == of(other)
-    }
-}
-
-/// How a chain ended.
-#[derive(Clone, Copy, PartialEq)]
-enum Exit {
-    Returned,
-    Accepted,
-    Rejected,
-    /// A rule of another program rejects the packet, with any error.
-    RejectedByOthers,
-    Dropped,
-}
-
 /// Maximum depth of nested jumps. The kernel refuses loops, so a greater depth can only come from
 /// text that no kernel accepted.
 const MAX_DEPTH: usize = 64;
 
-impl<'a> Tracer<'a, '_> {
-    fn run(&mut self) -> Vec<Branch<'a>> {
-        let start = PacketState {
-            probability: Probability::CERTAIN,
-            path: Vec::new(),
-            destination: self.packet.destination,
-            translated: false,
-            masqueraded: false,
-            mark: 0,
-        };
-        let first: &[(Table, &str)] = match self.packet.origin {
-            Origin::Interface(_) | Origin::UnknownInterface => &[(Table::Nat, "PREROUTING")],
-            Origin::Host => &[(Table::Nat, "OUTPUT"), (Table::Filter, "OUTPUT")],
-        };
-        let mut branches = Vec::new();
-        for state in self.hooks(vec![start], first, &mut branches) {
-            let hooks: &[(Table, &str)] =
-                match (&self.packet.origin, self.is_local(state.destination.ip())) {
-                    (Origin::Host, true) => {
-                        &[(Table::Nat, "POSTROUTING"), (Table::Filter, "INPUT")]
-                    }
-                    (Origin::Host, false) => &[(Table::Nat, "POSTROUTING")],
-                    (_, true) => &[(Table::Filter, "INPUT"), (Table::Nat, "INPUT")],
-                    (_, false) => &[(Table::Filter, "FORWARD"), (Table::Nat, "POSTROUTING")],
-                };
-            for state in self.hooks(vec![state], hooks, &mut branches) {
-                let verdict = PacketVerdict::Delivered {
-                    destination: state.destination,
-                    translated: state.translated,
-                    masqueraded: state.masqueraded,
-                };
-                let PacketState { probability, path, .. } = state;
-                branches.push(Branch {
-                    probability,
-                    path,
-                    verdict,
-                    refused_at: None,
-                    policy: None,
-                });
+impl<'a> HookedRules for Tracer<'a, '_> {
+    type Step = Step<'a>;
+    type Chain = (Table, &'a ChainName);
+    type At = ();
+
+    fn base_chains(&self, hook: NetfilterHook) -> Vec<(i32, Self::Chain)> {
+        let (tables, name): (&[Table], _) = match hook {
+            NetfilterHook::Prerouting => (&[Table::Nat], "PREROUTING"),
+            // The source of a packet from this host is decided at postrouting.
+            NetfilterHook::Input if self.packet.origin == Origin::Host => {
+                (&[Table::Filter], "INPUT")
             }
-        }
-        branches
+            NetfilterHook::Input => (&[Table::Filter, Table::Nat], "INPUT"),
+            NetfilterHook::Forward => (&[Table::Filter], "FORWARD"),
+            NetfilterHook::Output => (&[Table::Nat, Table::Filter], "OUTPUT"),
+            NetfilterHook::Postrouting => (&[Table::Nat], "POSTROUTING"),
+            NetfilterHook::Ingress | NetfilterHook::Egress => return Vec::new(),
+        };
+        let chain = |table: &Table| {
+            let (chain, _) = self.chain(*table, &ChainName::from(name))?;
+            let (_, priority) = hook_and_priority(*table, name)?;
+            Some((priority, (*table, chain)))
+        };
+        tables.iter().filter_map(chain).collect()
     }
 
-    /// Runs packets through built-in chains one after the other. Those that end there become
-    /// branches.
-    fn hooks(
+    fn base_chain(
         &mut self,
-        mut states: Vec<PacketState<'a>>,
-        hooks: &[(Table, &str)],
-        branches: &mut Vec<Branch<'a>>,
-    ) -> Vec<PacketState<'a>> {
-        for (table, name) in hooks {
-            let Some((chain, content)) = self.chain(*table, &ChainName::from(*name)) else {
-                continue;
-            };
-            let mut on = Vec::new();
-            for state in states {
-                let position = ChainPosition { table: *table, built_in: chain, depth: 0 };
-                for (state, exit) in self.chain_rules(state, position, chain, content) {
-                    let (exit, policy) = match (exit, content.policy) {
-                        (Exit::Returned, Some(Policy::Drop)) => {
-                            (Exit::Dropped, Some((*table, chain)))
-                        }
-                        (exit, _) => (exit, None),
-                    };
-                    let ended = |verdict| Branch {
-                        probability: state.probability,
-                        path: state.path.clone(),
-                        verdict,
-                        refused_at: state.refused_at(*table, name, exit),
-                        policy,
-                    };
-                    match exit {
-                        Exit::Dropped => branches.push(ended(PacketVerdict::Dropped)),
-                        Exit::Rejected | Exit::RejectedByOthers => {
-                            branches.push(ended(PacketVerdict::Rejected));
-                        }
-                        Exit::Accepted | Exit::Returned => on.push(state),
-                    }
-                }
+        (table, chain): Self::Chain,
+        state: InFlight<'a>,
+    ) -> Vec<(InFlight<'a>, Exit)> {
+        match self.chain(table, chain) {
+            Some((built_in, content)) => {
+                let position = ChainPosition { table, built_in, depth: 0 };
+                self.chain_rules(state, position, built_in, content)
             }
-            states = on;
+            None => vec![(state, Exit::Returned)],
         }
-        states
     }
 
+    fn has_policy_drop(&self, (table, chain): Self::Chain) -> bool {
+        self.chain(table, chain).is_some_and(|(_, content)| content.policy == Some(Policy::Drop))
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.local.contains(&ip)
+    }
+}
+
+impl<'a> Tracer<'a, '_> {
     fn chain(&self, table: Table, name: &ChainName) -> Option<(&'a ChainName, &'a Chain)> {
         self.ruleset.tables.get(&table)?.get_key_value(name)
     }
 
     fn chain_rules(
         &mut self,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         position: ChainPosition<'a>,
         chain: &'a ChainName,
         content: &'a Chain,
-    ) -> Vec<(PacketState<'a>, Exit)> {
-        let (mut live, mut ended) = (vec![state], Vec::new());
-        for rule in &content.rules {
-            // A chain may have rules for each Service: those of other destinations cost only this.
-            if live.iter().all(|state| is_for_others(rule, state)) {
-                continue;
-            }
+    ) -> Vec<(InFlight<'a>, Exit)> {
+        // A chain may have rules for each Service: those of other destinations cost only this.
+        let concerns = |rule, state: &InFlight<'_>| !is_for_others(rule, state);
+        pass_rules(&content.rules, state, concerns, |rule, state| {
             let step = Step { table: position.table, chain, rule };
-            let foreign = self.foreign(position.table, rule);
-            let mut on = Vec::new();
-            for state in live {
-                let results = match (rule, &foreign) {
-                    (Rule::Known(spec), None) => self.known(spec, &step, state, position),
-                    (_, Some(foreign)) => self.judged(foreign, &step, state, position),
-                    (Rule::Foreign { .. }, None) => vec![(state, None)],
-                };
-                for (state, exit) in results {
-                    match exit {
-                        None => on.push(state),
-                        Some(exit) => ended.push((state, exit)),
-                    }
-                }
+            match (rule, self.foreign(position.table, rule)) {
+                (Rule::Known(spec), None) => self.known(spec, &step, state, position),
+                (_, Some(foreign)) => self.judged(&foreign, &step, state, position),
+                (Rule::Foreign { .. }, None) => vec![(state, None)],
             }
-            live = merged(on);
-        }
-        ended.extend(live.into_iter().map(|state| (state, Exit::Returned)));
-        ended
+        })
     }
 
     /// A rule that is judged instead of followed: one that rulegen does not make, also if only its
@@ -331,9 +211,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         spec: &'a RuleSpec,
         step: &Step<'a>,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let (taken, left) = self.split(spec, state);
         let left = left.map(|state| (state, None));
         let taken = taken.into_iter().flat_map(|mut state| {
@@ -349,9 +229,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         rule: &FilterRule,
         step: &Step<'a>,
-        mut state: PacketState<'a>,
+        mut state: InFlight<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let matches = rule.matches(&self.partial(&state, position.built_in));
         let has_no_effect =
             rule.action == Action::Continue && rule.marks.is_none() && !rule.untracks;
@@ -390,7 +270,7 @@ impl<'a> Tracer<'a, '_> {
     }
 
     /// What rules of other programs see of the packet.
-    fn partial(&self, state: &PacketState<'_>, built_in: &ChainName) -> PartialPacket {
+    fn partial(&self, state: &InFlight<'_>, built_in: &ChainName) -> PartialPacket {
         let Packet { origin, source, destination: original, protocol } = self.packet;
         // A packet without a port stands for any protocol.
         let has_port = original.port() != 0;
@@ -425,9 +305,9 @@ impl<'a> Tracer<'a, '_> {
     fn jump(
         &mut self,
         to: &ChainName,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let chain = self.chain(position.table, to).filter(|_| position.depth < MAX_DEPTH);
         let Some((chain, content)) = chain else { return vec![(state, None)] };
         let position = ChainPosition { depth: position.depth + 1, ..position };
@@ -440,9 +320,9 @@ impl<'a> Tracer<'a, '_> {
     fn target(
         &mut self,
         target: Option<&'a Target>,
-        mut state: PacketState<'a>,
+        mut state: InFlight<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let exit = match target {
             None => None,
             Some(Target::Jump(name)) => return self.jump(name, state, position),
@@ -471,8 +351,8 @@ impl<'a> Tracer<'a, '_> {
     fn split(
         &self,
         rule: &RuleSpec,
-        state: PacketState<'a>,
-    ) -> (Option<PacketState<'a>>, Option<PacketState<'a>>) {
+        state: InFlight<'a>,
+    ) -> (Option<InFlight<'a>>, Option<InFlight<'a>>) {
         #[cfg(test)]
         tests::COMPARED.with(|count| count.set(count.get() + 1));
         if !self.matches(rule, &state) {
@@ -489,13 +369,13 @@ impl<'a> Tracer<'a, '_> {
             taken = hit;
         }
         let with = |probability: Probability| {
-            (!probability.is_never()).then(|| PacketState { probability, ..state.clone() })
+            (!probability.is_never()).then(|| InFlight { probability, ..state.clone() })
         };
         (with(taken), with(left))
     }
 
     /// True if everything except the random choice matches.
-    fn matches(&self, rule: &RuleSpec, state: &PacketState<'_>) -> bool {
+    fn matches(&self, rule: &RuleSpec, state: &InFlight<'_>) -> bool {
         let source = self.packet.source;
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
             network.is_none_or(|network| network.value.contains(&ip) != network.negated)
@@ -514,7 +394,7 @@ impl<'a> Tracer<'a, '_> {
         interface.matches(self.packet.origin.in_interface().unwrap_or_default())
     }
 
-    fn match_matches(&self, m: &Match, state: &PacketState<'_>) -> bool {
+    fn match_matches(&self, m: &Match, state: &InFlight<'_>) -> bool {
         match m {
             Match::Comment(_) | Match::Random(_) => true,
             Match::Transport { protocol, destination_port } => {
@@ -536,10 +416,6 @@ impl<'a> Tracer<'a, '_> {
             Match::DestinationType(_) => self.is_local(state.destination.ip()),
             Match::Recent(recent) => recent.action == RecentAction::Set,
         }
-    }
-
-    fn is_local(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.local.contains(&ip)
     }
 }
 

@@ -10,11 +10,13 @@ use ipnet::IpNet;
 use super::key::Key;
 use super::rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 use super::set::{Data, Element};
-use super::table::{BaseChain, Chain, Hook, Table};
+use super::table::{Chain, Table};
 use super::value::Value;
 use super::{Name, hash};
 use crate::Probability;
-use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
+use crate::firewall::NetfilterHook;
+use crate::packet::{Origin, Packet, PacketVerdict};
+use crate::walk::{self, Exit, HookedRules, PacketState, pass_rules};
 
 /// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +41,7 @@ pub struct MatchingElement<'a> {
 }
 
 /// One possible path of a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Branch<'a> {
-    /// Probability of the path.
-    pub probability: Probability,
-    /// Rules that acted, in order.
-    pub path: Vec<Step<'a>>,
-    /// Final verdict.
-    pub verdict: PacketVerdict,
-    /// Where the packet is rejected or dropped, if it is.
-    pub refused_at: Option<RefusedAt>,
-}
+pub type Branch<'a> = walk::Branch<Step<'a>, &'a Name>;
 
 /// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +56,15 @@ pub struct Trace<'a> {
 impl Trace<'_> {
     /// The probability of each verdict, ordered.
     pub fn verdicts(&self) -> Vec<(PacketVerdict, Probability)> {
-        let mut verdicts: Vec<(PacketVerdict, Probability)> = Vec::new();
-        for branch in &self.branches {
-            match verdicts.iter_mut().find(|(other, _)| *other == branch.verdict) {
-                Some((_, sum)) => *sum = sum.or(branch.probability),
-                None => verdicts.push((branch.verdict, branch.probability)),
-            }
-        }
-        verdicts.sort_unstable_by_key(|(outcome, _)| *outcome);
-        verdicts
+        walk::verdicts(&self.branches)
     }
 }
 
 /// Traces the first packet of a client not seen before. `local` are the host's own addresses. No
 /// other tables are taken into account.
 pub fn trace<'a>(table: &'a Table, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
-    let tracer = Tracer { table, local, packet, interfaces: RefCell::default() };
-    let branches = tracer.run();
+    let mut tracer = Tracer { table, local, packet, interfaces: RefCell::default() };
+    let branches = walk::walk(&mut tracer, packet);
     Trace { branches, interfaces: tracer.interfaces.into_inner() }
 }
 
@@ -92,16 +76,7 @@ struct Tracer<'a, 'p> {
 }
 
 /// A packet in flight.
-#[derive(Clone)]
-struct PacketState<'a> {
-    probability: Probability,
-    path: Vec<Step<'a>>,
-    destination: SocketAddr,
-    translated: bool,
-    masqueraded: bool,
-    mark: u32,
-    at: Option<RulePosition<'a>>,
-}
+type InFlight<'a> = PacketState<Step<'a>, Option<RulePosition<'a>>>;
 
 /// The rule that a packet is at.
 #[derive(Clone)]
@@ -113,13 +88,7 @@ struct RulePosition<'a> {
     acted: bool,
 }
 
-impl<'a> PacketState<'a> {
-    fn is_like(&self, other: &Self) -> bool {
-        let of =
-            |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
-        of(self) == of(other)
-    }
-
+impl<'a> InFlight<'a> {
     fn found(&mut self, found: Option<MatchingElement<'a>>) {
         if let Some(at) = &mut self.at {
             at.found = found.or(at.found.take());
@@ -137,132 +106,70 @@ impl<'a> PacketState<'a> {
     }
 }
 
-/// Merges packets in equal states, and keeps the path of the first: otherwise each rule with a
-/// random choice would double their number.
-fn merged(states: Vec<PacketState<'_>>) -> Vec<PacketState<'_>> {
-    let mut merged: Vec<PacketState<'_>> = Vec::with_capacity(states.len());
-    for state in states {
-        match merged.iter_mut().find(|other| other.is_like(&state)) {
-            Some(other) => other.probability = other.probability.or(state.probability),
-            None => merged.push(state),
-        }
-    }
-    merged
-}
-
-/// How a chain ended.
-#[derive(Clone, Copy, PartialEq)]
-enum Exit {
-    Fallen,
-    Accepted,
-    Rejected,
-    Dropped,
-}
-
 /// Maximum depth of nested jumps; the kernel allows 16 (NFT_JUMP_STACK_SIZE).
 const MAX_DEPTH: usize = 16;
 
 /// More than the endpoints that a Service can have; a larger random choice finds no element.
 const MOST_NUMBERS: u32 = 100_000;
 
+impl<'a> HookedRules for Tracer<'a, '_> {
+    type Step = Step<'a>;
+    type Chain = &'a Name;
+    type At = Option<RulePosition<'a>>;
+
+    fn base_chains(&self, hook: NetfilterHook) -> Vec<(i32, Self::Chain)> {
+        let of_hook = |(name, chain): (&'a Name, &Chain)| {
+            let base = chain.base.filter(|base| NetfilterHook::from(base.hook) == hook)?;
+            Some((base.priority, name))
+        };
+        let mut chains: Vec<(i32, &Name)> = self.table.chains.iter().filter_map(of_hook).collect();
+        chains.sort_by_key(|(priority, _)| *priority);
+        chains
+    }
+
+    fn base_chain(&mut self, name: &'a Name, state: InFlight<'a>) -> Vec<(InFlight<'a>, Exit)> {
+        match self.table.chains.get(name) {
+            Some(chain) => self.chain(name, chain, state, 0),
+            None => vec![(state, Exit::Returned)],
+        }
+    }
+
+    /// The base chains that rulegen makes accept.
+    fn has_policy_drop(&self, _: &'a Name) -> bool {
+        false
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.local.contains(&ip)
+    }
+}
+
 impl<'a> Tracer<'a, '_> {
-    fn run(&self) -> Vec<Branch<'a>> {
-        let start = PacketState {
-            probability: Probability::CERTAIN,
-            path: Vec::new(),
-            destination: self.packet.destination,
-            translated: false,
-            masqueraded: false,
-            mark: 0,
-            at: None,
-        };
-        let first = match self.packet.origin {
-            Origin::Interface(_) | Origin::UnknownInterface => Hook::Prerouting,
-            Origin::Host => Hook::Output,
-        };
-        let mut branches = Vec::new();
-        for state in self.hook(vec![start], first, &mut branches) {
-            let then: &[Hook] = match (&self.packet.origin, self.is_local(state.destination.ip())) {
-                (Origin::Host, true) => &[Hook::Postrouting, Hook::Input],
-                (Origin::Host, false) => &[Hook::Postrouting],
-                (_, true) => &[Hook::Input],
-                (_, false) => &[Hook::Forward, Hook::Postrouting],
-            };
-            let mut states = vec![state];
-            for hook in then {
-                states = self.hook(states, *hook, &mut branches);
-            }
-            branches.extend(states.into_iter().map(|state| {
-                let verdict = delivered(&state);
-                let PacketState { probability, path, .. } = state;
-                Branch { probability, path, verdict, refused_at: None }
-            }));
-        }
-        branches
-    }
-
-    /// Runs packets through the base chains of a hook. Those that end there are moved to the
-    /// results.
-    fn hook(
-        &self,
-        mut states: Vec<PacketState<'a>>,
-        hook: Hook,
-        branches: &mut Vec<Branch<'a>>,
-    ) -> Vec<PacketState<'a>> {
-        let of_hook = |(name, chain): (&'a Name, &'a Chain)| {
-            chain.base.filter(|base| base.hook == hook).map(|base| (base, name, chain))
-        };
-        let mut chains: Vec<(BaseChain, &Name, &Chain)> =
-            self.table.chains.iter().filter_map(of_hook).collect();
-        chains.sort_by_key(|(base, ..)| base.priority);
-        for (base, name, chain) in chains {
-            let mut on = Vec::new();
-            for (state, exit) in
-                states.into_iter().flat_map(|state| self.chain(name, chain, state, 0))
-            {
-                match exit {
-                    Exit::Fallen | Exit::Accepted => on.push(state),
-                    Exit::Rejected => branches.push(refused(state, PacketVerdict::Rejected, base)),
-                    Exit::Dropped => branches.push(refused(state, PacketVerdict::Dropped, base)),
-                }
-            }
-            states = on;
-        }
-        states
-    }
-
     fn chain(
         &self,
         name: &'a Name,
         chain: &'a Chain,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         depth: usize,
-    ) -> Vec<(PacketState<'a>, Exit)> {
-        let (mut live, mut ended) = (vec![state], Vec::new());
-        for rule in &chain.rules {
-            let mut on = Vec::new();
-            for mut state in live {
+    ) -> Vec<(InFlight<'a>, Exit)> {
+        pass_rules(
+            &chain.rules,
+            state,
+            |_, _| true,
+            |rule, mut state| {
                 state.at = Some(RulePosition { chain: name, rule, found: None, acted: false });
-                for (state, exit) in self.rule(rule, state, depth) {
-                    match exit {
-                        None => on.push(state),
-                        Some(exit) => ended.push((state, exit)),
-                    }
-                }
-            }
-            live = merged(on);
-        }
-        ended.extend(live.into_iter().map(|state| (state, Exit::Fallen)));
-        ended
+                self.rule(rule, state, depth)
+            },
+        )
     }
 
     /// Runs a rule: packets continue with the next rule (`None`) or leave the chain.
     fn rule(
         &self,
         rule: &'a Rule,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         depth: usize,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let (mut live, mut done) = (vec![state], Vec::new());
         for statement in &rule.statements {
             let mut on = Vec::new();
@@ -279,10 +186,10 @@ impl<'a> Tracer<'a, '_> {
     fn statement(
         &self,
         statement: &'a Statement,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         depth: usize,
-        on: &mut Vec<PacketState<'a>>,
-        done: &mut Vec<(PacketState<'a>, Option<Exit>)>,
+        on: &mut Vec<InFlight<'a>>,
+        done: &mut Vec<(InFlight<'a>, Option<Exit>)>,
     ) {
         match statement {
             Statement::Match(condition) => {
@@ -292,10 +199,10 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Counter => on.push(state),
             Statement::MarkOr(bits) => {
-                on.push(PacketState { mark: state.mark | bits, ..state }.acted());
+                on.push(InFlight { mark: state.mark | bits, ..state }.acted());
             }
             Statement::MarkXor(bits) => {
-                on.push(PacketState { mark: state.mark ^ bits, ..state }.acted());
+                on.push(InFlight { mark: state.mark ^ bits, ..state }.acted());
             }
             Statement::Update { .. } => on.push(state.acted()),
             Statement::VerdictMap { key, map } => {
@@ -321,7 +228,7 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Dnat(..) => done.push((state, None)),
             Statement::Masquerade => {
-                let state = PacketState { masqueraded: true, ..state.acted() };
+                let state = InFlight { masqueraded: true, ..state.acted() };
                 done.push((state, Some(Exit::Accepted)));
             }
             Statement::Reject => done.push((state.acted(), Some(Exit::Rejected))),
@@ -334,20 +241,20 @@ impl<'a> Tracer<'a, '_> {
     fn verdict(
         &self,
         verdict: &'a Verdict,
-        state: PacketState<'a>,
+        state: InFlight<'a>,
         depth: usize,
-    ) -> Vec<(PacketState<'a>, Option<Exit>)> {
+    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
         let (name, comes_back) = match verdict {
             Verdict::Drop => return vec![(state, Some(Exit::Dropped))],
             Verdict::Jump(name) => (name, true),
             Verdict::Goto(name) => (name, false),
-            Verdict::Return => return vec![(state, Some(Exit::Fallen))],
+            Verdict::Return => return vec![(state, Some(Exit::Returned))],
         };
         let Some(chain) = self.table.chains.get(name).filter(|_| depth < MAX_DEPTH) else {
             return vec![(state, None)];
         };
         let left = self.chain(name, chain, state, depth + 1).into_iter();
-        left.map(|(state, exit)| (state, (exit != Exit::Fallen || !comes_back).then_some(exit)))
+        left.map(|(state, exit)| (state, (exit != Exit::Returned || !comes_back).then_some(exit)))
             .collect()
     }
 
@@ -356,20 +263,20 @@ impl<'a> Tracer<'a, '_> {
     fn split(
         &self,
         condition: &'a Condition,
-        mut state: PacketState<'a>,
-    ) -> (Option<PacketState<'a>>, Option<PacketState<'a>>) {
+        mut state: InFlight<'a>,
+    ) -> (Option<InFlight<'a>>, Option<InFlight<'a>>) {
         if let Condition::Is(Number::Modulo(NumgenMode::BySource, below), value) = condition {
             let is_it = hash::of_source(self.packet.source, *below) == *value;
             return if is_it { (Some(state), None) } else { (None, Some(state)) };
         }
         if let Condition::Is(Number::Modulo(_, below), value) = condition {
             let hit = u32::from(value < below);
-            let with = |part| PacketState {
+            let with = |part| InFlight {
                 probability: state.probability.times(part, *below),
                 ..state.clone()
             };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
-            let some = |state: PacketState<'a>| (!state.probability.is_never()).then_some(state);
+            let some = |state: InFlight<'a>| (!state.probability.is_never()).then_some(state);
             return (some(hit), some(miss));
         }
         if let Condition::SetLookup { key, set } = condition {
@@ -381,7 +288,7 @@ impl<'a> Tracer<'a, '_> {
         if self.holds(condition, &state) { (Some(state), None) } else { (None, Some(state)) }
     }
 
-    fn holds(&self, condition: &Condition, state: &PacketState<'_>) -> bool {
+    fn holds(&self, condition: &Condition, state: &InFlight<'_>) -> bool {
         let source = self.packet.source;
         match condition {
             Condition::NewConnection => true,
@@ -424,9 +331,9 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         map: &'a Name,
-        state: PacketState<'a>,
-    ) -> Vec<(PacketState<'a>, Option<&'a Data>)> {
-        let mut each: Vec<(PacketState<'a>, Option<&Data>)> = Vec::new();
+        state: InFlight<'a>,
+    ) -> Vec<(InFlight<'a>, Option<&'a Data>)> {
+        let mut each: Vec<(InFlight<'a>, Option<&Data>)> = Vec::new();
         let mut known: HashMap<Option<&Data>, usize> = HashMap::new();
         for (probability, found) in self.lookups(key, map, &state) {
             let data = found.as_ref().and_then(|found| found.element.data.as_ref());
@@ -435,7 +342,7 @@ impl<'a> Tracer<'a, '_> {
                 continue;
             }
             known.insert(data, each.len());
-            let mut state = PacketState { probability, ..state.clone() };
+            let mut state = InFlight { probability, ..state.clone() };
             state.found(found);
             each.push((state, data));
         }
@@ -448,7 +355,7 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         set: &'a Name,
-        state: &PacketState<'a>,
+        state: &InFlight<'a>,
     ) -> Vec<(Probability, Option<MatchingElement<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             // The source port is not known.
@@ -469,7 +376,7 @@ impl<'a> Tracer<'a, '_> {
         each.chain(rest).collect()
     }
 
-    fn value(&self, selector: Selector, state: &PacketState<'_>, random: u32) -> Value {
+    fn value(&self, selector: Selector, state: &InFlight<'_>, random: u32) -> Value {
         match selector {
             Selector::SourceAddress => Value::Address(self.packet.source),
             Selector::SourceNetwork { prefix_length } => {
@@ -501,35 +408,8 @@ impl<'a> Tracer<'a, '_> {
         let mut elements = set.elements.iter();
         elements.find(|(actual, _)| actual.values().zip(key.values()).all(covers)).map(found)
     }
-
-    fn is_local(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.local.contains(&ip)
-    }
 }
 
-fn refused(state: PacketState<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<'_> {
-    let PacketState { probability, path, destination, translated, masqueraded, .. } = state;
-    let (hook, priority) = (base.hook.into(), base.priority);
-    let refused_at = RefusedAt {
-        hook,
-        priority,
-        destination,
-        translated,
-        masqueraded,
-        // Other errors than port unreachable are not understood.
-        by_others: false,
-    };
-    Branch { probability, path, verdict, refused_at: Some(refused_at) }
-}
-
-fn delivered(state: &PacketState<'_>) -> PacketVerdict {
-    PacketVerdict::Delivered {
-        destination: state.destination,
-        translated: state.translated,
-        masqueraded: state.masqueraded,
-    }
-}
-
-fn translated(state: PacketState<'_>, to: SocketAddr) -> (PacketState<'_>, Option<Exit>) {
-    (PacketState { destination: to, translated: true, ..state }, Some(Exit::Accepted))
+fn translated(state: InFlight<'_>, to: SocketAddr) -> (InFlight<'_>, Option<Exit>) {
+    (InFlight { destination: to, translated: true, ..state }, Some(Exit::Accepted))
 }
