@@ -140,20 +140,20 @@ fn trace_reports_why_packet_is_rejected_or_dropped() {
     );
     let to = "--to 10.96.0.0/16 --to 192.168.50.1:30040 --to 198.51.100.80 --to 10.244.2.6";
     let trace = Trace::start(&lab.node, &format!("{to} -o json"));
-    for (from, to, end, why) in [
-        (From::BridgedPod, "10.96.0.40:80", "rejected", "lab/empty:tcp has no ready endpoint"),
-        (From::Node, "10.96.0.40:80", "rejected", "lab/empty:tcp has no ready endpoint"),
-        (From::Outside, "192.168.50.1:30040", "rejected", "lab/empty:tcp has no ready endpoint"),
-        (From::BridgedPod, "10.96.0.60:80", "dropped", "none usable on this node"),
-        (From::Outside, "198.51.100.80:80", "dropped", "not from a source range"),
-        (From::BridgedPod, "10.96.0.10:9999", "rejected", "a port that the Service does not have"),
-        (From::BridgedPod, "10.244.2.6:8081", "dropped", "of inet guard wall, \"no admin port\""),
+    for (from, to, end, code) in [
+        (From::BridgedPod, "10.96.0.40:80", "rejected", "no-endpoints"),
+        (From::Node, "10.96.0.40:80", "rejected", "no-endpoints"),
+        (From::Outside, "192.168.50.1:30040", "rejected", "no-endpoints"),
+        (From::BridgedPod, "10.96.0.60:80", "dropped", "no-local-endpoints"),
+        (From::Outside, "198.51.100.80:80", "dropped", "source-range"),
+        (From::BridgedPod, "10.96.0.10:9999", "rejected", "no-such-port"),
+        (From::BridgedPod, "10.244.2.6:8081", "dropped", "refused-by-others"),
     ] {
         let (namespace, _) = lab.source(from, socket(to));
         let answer = lab.ask(from, Proto::Tcp, socket(to));
         let packet = trace.packet();
         assert_eq!(packet["end"], end, "{from:?} {to}: {packet:#}");
-        assert!(packet["why"].as_str().unwrap().contains(why), "{from:?} {to}: {packet:#}");
+        assert_eq!(packet["whyCode"], code, "{from:?} {to}: {packet:#}");
         let silent = end == "dropped";
         assert_eq!(answer == Answer::Silence, silent, "{}: {to} {answer:?}", namespace.name);
     }
@@ -198,7 +198,7 @@ fn trace_reports_foreign_rules_and_missing_route() {
     lab.ask(From::BridgedPod, Proto::Udp, socket("203.0.113.77:80"));
     let packet = trace.packet();
     assert_eq!(packet["end"], "lost", "{packet:#}");
-    assert!(packet["why"].as_str().unwrap().contains("no route"), "{packet:#}");
+    assert_eq!(packet["whyCode"], "no-further-event", "{packet:#}");
     assert_eq!(packet["service"], Value::Null, "{packet:#}");
 }
 
