@@ -15,9 +15,9 @@ pub enum PathClients {
     Outside,
     /// Those outside, and pods, because pods cannot be recognised.
     OutsideAndPods,
-    /// This node and its pods.
+    /// Processes of this node, and pods of the cluster.
     NodeAndPods,
-    /// This node.
+    /// Only processes of this node, because pods cannot be recognised.
     Node,
 }
 

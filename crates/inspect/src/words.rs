@@ -79,7 +79,7 @@ impl Explanation {
         }
     }
 
-    /// The frontend.
+    /// The kind and address of the frontend that the packet reaches, and its Service.
     pub fn frontend_words(&self) -> String {
         match (&self.frontend, self.packet.no_port) {
             (_, Some(_)) => "none: a packet without a port does not match a Service".to_owned(),

@@ -5,11 +5,14 @@ use crate::object_key::ObjectKey;
 
 /// The kinds of objects that a proxy uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the kinds are the API's own")]
 pub enum Kind {
+    /// `v1`.
     Service,
+    /// `discovery.k8s.io/v1`.
     EndpointSlice,
+    /// `v1`.
     Node,
+    /// `networking.k8s.io/v1` or `v1beta1`: a range of cluster IPs.
     ServiceCidr,
 }
 
@@ -30,11 +33,14 @@ impl Kind {
 
 /// An object of one of the kinds.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the kinds are the API's own")]
 pub enum Object {
+    /// Of [`Kind::Service`].
     Service(Service),
+    /// Of [`Kind::EndpointSlice`].
     EndpointSlice(EndpointSlice),
+    /// Of [`Kind::Node`].
     Node(NodeObject),
+    /// Of [`Kind::ServiceCidr`].
     ServiceCidr(ServiceCidr),
 }
 

@@ -68,7 +68,7 @@ pub enum UnavailableReason {
 pub struct EndpointPortName {
     /// The name; empty for an unnamed port.
     pub name: Arc<str>,
-    /// The protocol.
+    /// TCP if the object names none.
     pub protocol: Protocol,
 }
 

@@ -71,11 +71,14 @@ impl Display for Frontend {
 
 /// The kind of address at which a Service receives traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[expect(missing_docs, reason = "the names are the API's")]
 pub enum FrontendKind {
+    /// One of `spec.clusterIPs`.
     ClusterIP,
+    /// One of `spec.externalIPs`.
     ExternalIP,
+    /// One of `status.loadBalancer.ingress`.
     LoadBalancerIP,
+    /// A `spec.ports[].nodePort`, at the addresses of each node.
     NodePort,
     /// The node's port at which load balancers probe for local endpoints.
     HealthCheckNodePort,

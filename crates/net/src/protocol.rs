@@ -3,10 +3,12 @@ use serde::Serialize;
 /// A transport protocol that a Service can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the protocols'")]
 pub enum Protocol {
+    /// TCP, number 6.
     Tcp,
+    /// UDP, number 17.
     Udp,
+    /// SCTP, number 132.
     Sctp,
 }
 

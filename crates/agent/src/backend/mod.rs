@@ -91,7 +91,7 @@ impl SyncResult {
     }
 }
 
-/// The operations written.
+/// The operations of a sync that the kernel accepted, and their cost.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WrittenOperations {
     pub(crate) operations: Operations,

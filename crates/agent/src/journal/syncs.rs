@@ -11,7 +11,7 @@ const KEPT: usize = 200;
 /// The maximum length of an error message.
 const LONGEST_ERROR: usize = 2000;
 
-/// The trigger of a sync.
+/// What was pending when a sync began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SyncTrigger {
     /// The number of pending Service changes.

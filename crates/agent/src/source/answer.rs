@@ -8,7 +8,7 @@ use rulegen_model::protobuf::ProtobufError;
 
 use super::object::{ApiObject, Watched};
 
-/// A page of a list.
+/// One answer to a list request with `limit`.
 #[derive(Debug)]
 pub(super) struct ListPage<W> {
     pub(super) objects: Vec<ApiObject<W>>,

@@ -36,7 +36,7 @@ pub(super) struct TrafficPath {
     pub(super) refused_code: Option<&'static str>,
 }
 
-/// A frontend.
+/// A frontend with the sources that it admits.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FrontendShown {
@@ -52,7 +52,7 @@ pub(super) struct FrontendShown {
     pub(super) owner: Option<String>,
 }
 
-/// The end of a path.
+/// What happens to connections on a path.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum PathEnd {

@@ -43,9 +43,9 @@ pub const REJECT: &str = "reject-chain";
 /// node port has no address, because it is open at several addresses of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrontendMaps {
-    /// A cluster IP, external IP or load-balancer IP.
+    /// The address (cluster IP, external IP or load-balancer IP), protocol and port.
     Address,
-    /// A node port.
+    /// Protocol and node port, without an address.
     NodePort,
 }
 

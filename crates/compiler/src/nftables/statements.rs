@@ -9,7 +9,7 @@ use crate::plan::{Masquerade, Plan, PodTraffic};
 pub(super) const ADDRESS_KEY: &[Selector] =
     &[Selector::DestinationAddress, Selector::Protocol, Selector::DestinationPort];
 
-/// The key of a node port.
+/// The key of maps for node ports, which has no address.
 pub(super) const NODE_PORT_KEY: &[Selector] = &[Selector::Protocol, Selector::DestinationPort];
 
 /// Appends a part to a key.

@@ -41,7 +41,7 @@ impl Plan {
     }
 }
 
-/// The owners of frontends.
+/// The claim that wins each frontend.
 #[derive(Debug, Default)]
 pub struct FrontendOwners(HashMap<Frontend, Precedence>);
 

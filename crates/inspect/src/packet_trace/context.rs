@@ -24,7 +24,7 @@ pub struct TraceContext {
 /// The element that one of our maps has for a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracedElement {
-    /// The map.
+    /// Name of the verdict or DNAT map.
     pub map: Name,
     /// The service port of the element.
     pub service: Comment,

@@ -62,7 +62,7 @@ pub enum StepKind {
         handle: u64,
         /// The rule, unless it was deleted before it could be read.
         rule: Option<TracedRule>,
-        /// The verdict.
+        /// What happens next: a jump, a verdict, or the next rule.
         verdict: TraceVerdict,
         /// The element of our maps that decided.
         found: Option<TracedElement>,
@@ -78,9 +78,9 @@ pub enum TracedEnd {
     Left(Option<String>),
     /// Delivered to this host.
     Delivered,
-    /// Rejected.
+    /// A rule answers with an ICMP error or a TCP reset.
     Rejected,
-    /// Dropped.
+    /// A rule or policy drops it silently.
     Dropped,
     /// Passed to userspace (NFQUEUE).
     Queued,
@@ -135,7 +135,7 @@ impl TracedEnd {
 }
 
 impl TracedStep {
-    /// The verdict.
+    /// What happens after the rule or policy.
     pub fn verdict(&self) -> &TraceVerdict {
         match &self.kind {
             StepKind::Rule { verdict, .. } | StepKind::Policy(verdict) => verdict,

@@ -44,7 +44,7 @@ pub enum RuleRole {
     ChosenTranslation(NumgenMode),
     /// Translates the destination.
     Translation,
-    /// Masquerades.
+    /// Masquerades packets that have the mark.
     Masquerade,
     /// Masquerades an endpoint that reaches itself.
     MasqueradeHairpin,

@@ -39,7 +39,7 @@ pub(crate) struct Fields {
     pub(crate) port: u32,
 }
 
-/// Error of the socket.
+/// Why the kernel gave no answer.
 pub(crate) enum SocketError {
     /// The subsystem is not accessible.
     Unreachable(io::Error),

@@ -268,7 +268,7 @@ pub(super) fn counted_of(
 /// Completeness of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Complete.
+    /// No commit happened during the dump.
     Complete,
     /// The ruleset changed during the dump, so elements may be missing.
     Partial,

@@ -91,13 +91,18 @@ pub enum ChangeKind {
 
 /// Kind of an object in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they are netfilter's")]
 pub enum ObjectKind {
+    /// The table itself.
     Table,
+    /// A chain of the table.
     Chain,
+    /// A rule of one of its chains.
     Rule,
+    /// A set or map.
     Set,
+    /// An element of a set or map.
     Element,
+    /// Anything else, such as a stateful object or a flowtable.
     Other,
 }
 

@@ -44,16 +44,24 @@ pub enum PacketField {
 }
 
 /// Bits of connections, as in nftables (NF_CT_STATE_* and enum ip_conntrack_status).
-#[expect(missing_docs, reason = "the names are the kernel's")]
 pub mod conntrack {
+    /// State: of no connection, or against its protocol.
     pub const INVALID: u32 = 1;
+    /// State: packets were seen in both directions.
     pub const ESTABLISHED: u32 = 2;
+    /// State: a new connection that another one expects, or an ICMP error about one.
     pub const RELATED: u32 = 4;
+    /// State: no reply was seen yet.
     pub const NEW: u32 = 8;
+    /// State: not tracked (`notrack`).
     pub const UNTRACKED: u32 = 64;
+    /// Status: a reply was seen.
     pub const SEEN_REPLY: u32 = 2;
+    /// Status: the entry is not evicted early.
     pub const ASSURED: u32 = 4;
+    /// Status: the source is translated.
     pub const SNAT: u32 = 16;
+    /// Status: the destination is translated.
     pub const DNAT: u32 = 32;
 }
 

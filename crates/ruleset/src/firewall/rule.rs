@@ -154,7 +154,7 @@ pub enum FilterCondition {
     },
     /// One of these matches, or none if negated.
     Any {
-        /// The conditions.
+        /// Alternatives, each of one field.
         conditions: Vec<FilterCondition>,
         /// True if none may match.
         negated: bool,

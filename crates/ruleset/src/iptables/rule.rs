@@ -125,14 +125,20 @@ pub enum Match {
 /// State or status of a packet in conntrack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "they are netfilter's")]
 pub enum ConntrackState {
+    /// Of no connection, or against its protocol.
     Invalid,
+    /// No reply was seen yet.
     New,
+    /// A new connection that another one expects, or an ICMP error about one.
     Related,
+    /// Packets were seen in both directions.
     Established,
+    /// Not tracked (`NOTRACK`).
     Untracked,
+    /// The source is translated. A virtual state, which a packet has besides its state.
     Snat,
+    /// The destination is translated. A virtual state, too.
     Dnat,
 }
 
@@ -208,9 +214,10 @@ pub enum Target {
 /// ICMP error of a reject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "they are netfilter's")]
 pub enum RejectWith {
+    /// `icmp-port-unreachable`: ICMP type 3, code 3.
     IcmpPortUnreachable,
+    /// `icmp6-port-unreachable`: ICMPv6 type 1, code 4.
     Icmp6PortUnreachable,
 }
 

@@ -13,12 +13,16 @@ use rulegen_net::IpFamily;
 /// so that packets are refused before a stale translation could be missed, as in kube-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "they are netfilter's")]
 pub enum Table {
+    /// Before conntrack. For `NOTRACK`.
     Raw,
+    /// For changes of packets, such as marks.
     Mangle,
+    /// Accepts or refuses packets.
     Filter,
+    /// Translates addresses. Only the first packet of a connection passes it.
     Nat,
+    /// For SELinux labels, after `filter`.
     Security,
 }
 
@@ -48,9 +52,10 @@ impl fmt::Display for Table {
 /// Policy of a built-in chain: the verdict for packets that no rule decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "they are netfilter's")]
 pub enum Policy {
+    /// Packets go on.
     Accept,
+    /// Packets are dropped.
     Drop,
 }
 

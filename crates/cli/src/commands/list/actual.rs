@@ -36,7 +36,7 @@ impl ActualServices {
     }
 }
 
-/// The source of the rules.
+/// The table or the iptables variant that the rules were read from.
 pub(super) enum RuleSource {
     Nftables,
     Iptables(Variant),

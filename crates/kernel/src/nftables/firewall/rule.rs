@@ -228,7 +228,7 @@ impl Decoder {
         }
     }
 
-    /// Loads a mark.
+    /// Records that a register now holds the mark after this change.
     fn load_mark(&mut self, data: &[u8], register: u16, mark: MarkChange) {
         if let Some(register) = number(data, register) {
             self.marks.insert(word_of(register), mark);

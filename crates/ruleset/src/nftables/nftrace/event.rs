@@ -35,13 +35,18 @@ pub struct ChainId {
 
 /// Table families, with nft's names (NFPROTO_* of linux/netfilter.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "nft(8) documents the families")]
 pub enum TableFamily {
+    /// IPv4.
     Ip,
+    /// IPv6.
     Ip6,
+    /// IPv4 and IPv6.
     Inet,
+    /// ARP.
     Arp,
+    /// Frames that a bridge forwards.
     Bridge,
+    /// Frames of one network device.
     Netdev,
 }
 
