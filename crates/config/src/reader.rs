@@ -1,8 +1,10 @@
 //! Reads a [`KubeProxyConfiguration`] from a file and reports its problems.
 
-use rulegen_model::{ObjectName, Problem, ProblemCode, Severity, Source, yaml_value};
+use rulegen_model::{
+    FieldPath, FieldStep, ObjectName, Problem, ProblemCode, Severity, Source, typed_value,
+    yaml_value,
+};
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment, Track};
 
 use crate::schema::KubeProxyConfiguration;
 
@@ -69,22 +71,19 @@ impl ConfigReader {
 
     fn config(&mut self, mut value: Value) -> KubeProxyConfiguration {
         for _ in 0..MAX_ERRORS {
-            let (mut track, mut unknown) = (Track::new(), Vec::new());
-            let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
-            let read = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
-            let error: serde_json::Error = match read {
+            let (read, unknown) = typed_value(&value);
+            let wrong = match read {
                 Ok(config) => {
                     for field in unknown {
-                        let problem = Problem::warning(field, "unknown field, ignored");
+                        let problem = Problem::warning(field.to_string(), "unknown field, ignored");
                         self.push(problem.code(ProblemCode::UnknownField));
                     }
                     return config;
                 }
-                Err(error) => error,
+                Err(wrong) => wrong,
             };
-            let path = track.path();
-            self.error(&path.to_string(), error.to_string());
-            if !remove(&mut value, &path) {
+            self.error(&wrong.path.to_string(), wrong.message);
+            if !remove(&mut value, &wrong.path) {
                 break;
             }
         }
@@ -109,14 +108,14 @@ fn remove_nulls(value: &mut Value) {
 }
 
 /// Removes the field at a path, or the list that contains it. Returns whether it existed.
-fn remove(value: &mut Value, path: &Path) -> bool {
-    let key = |segment: &Segment| match segment {
-        Segment::Map { key } => Some(key.clone()),
-        _ => None,
+fn remove(value: &mut Value, path: &FieldPath) -> bool {
+    let name = |step| match step {
+        &FieldStep::Field(ref name) => Some(name),
+        FieldStep::Item(_) => None,
     };
-    let keys: Vec<String> = path.iter().map_while(key).collect();
-    let Some((last, sections)) = keys.split_last() else { return false };
+    let names: Vec<&String> = path.0.iter().map_while(name).collect();
+    let Some((last, sections)) = names.split_last() else { return false };
     let section = sections.iter().try_fold(value, |value, key| value.get_mut(key));
     let fields = section.and_then(Value::as_object_mut);
-    fields.is_some_and(|fields| fields.remove(last).is_some())
+    fields.is_some_and(|fields| fields.remove(*last).is_some())
 }

@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use rulegen_model::{ObjectName, ProblemCode, nearest};
+use rulegen_model::{ObjectName, ProblemCode, WrongField, nearest, typed_value};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Track;
 
 use crate::documents::LintDocument;
 use crate::field_rules;
@@ -134,17 +133,14 @@ impl WrittenObject<'_, Value> {
         &self,
         check: impl FnOnce(&T) -> Vec<LintFinding>,
     ) -> Vec<LintFinding> {
-        let (mut track, mut unknown) = (Track::new(), Vec::new());
-        let tracked = serde_path_to_error::Deserializer::new(self.value, &mut track);
-        let read: Result<T, serde_json::Error> =
-            serde_ignored::deserialize(tracked, |path| unknown.push(path_text(&path)));
+        let (read, unknown) = typed_value(self.value);
         match read {
-            Err(error) => {
-                let path = track.path().to_string();
-                vec![LintFinding::new(ProblemCode::InvalidObject, error.to_string()).field(path)]
+            Err(WrongField { path, message }) => {
+                let finding = LintFinding::new(ProblemCode::InvalidObject, message);
+                vec![finding.field(path.to_string())]
             }
             Ok(object) => {
-                let unknown = unknown.into_iter().map(unknown_field);
+                let unknown = unknown.iter().map(|path| unknown_field(path.to_string()));
                 unknown.chain(check(&object)).collect()
             }
         }
@@ -162,17 +158,4 @@ fn unknown_field(path: String) -> LintFinding {
         None => "unknown field, which the API server rejects or drops".to_owned(),
     };
     LintFinding::new(ProblemCode::UnknownField, what).field(path)
-}
-
-fn path_text(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", path_text(parent)),
-        Path::Map { parent: Path::Root, key } => key.clone(),
-        Path::Map { parent, key } => format!("{}.{key}", path_text(parent)),
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => path_text(parent),
-    }
 }

@@ -42,6 +42,7 @@ mod service_port;
 mod snapshot;
 mod store;
 mod totals;
+mod typed_value;
 mod unavailability;
 mod watch_events;
 mod yaml;
@@ -77,6 +78,7 @@ pub use service_port::{ServicePort, TrafficPolicy};
 pub use snapshot::{Cluster, Snapshot, node_name, node_problems, single_objects, snapshot};
 pub use store::{Changes, NodeState, OtherNode, ServiceChange, Store, StoreEvent};
 pub use totals::ServiceTotals;
+pub use typed_value::{FieldPath, FieldStep, WrongField, typed_value};
 pub use unavailability::{
     EndpointPortName, Unavailability, UnavailableReason, unavailability, unavailable_ports,
 };

@@ -19,6 +19,7 @@ use crate::object_key::ObjectKey;
 use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::problem_code::ProblemCode;
+use crate::typed_value::{WrongField, typed_value};
 use crate::watch_events::{WatchEvent, last_states};
 use crate::yaml::yaml_value;
 
@@ -465,7 +466,7 @@ impl Tree<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
         let read: Result<ObjectOnly<T>, FieldError> = match self {
             Tree::Json(text) => read_json(text),
-            Tree::Value(value) => serde_path_to_error::deserialize(value).map_err(FieldError::from),
+            Tree::Value(value) => typed_value(value).0.map_err(FieldError::from),
         };
         read.map(|ObjectOnly(object)| object)
     }
@@ -576,30 +577,34 @@ impl Tree<'_> {
 /// would make the program 130 KB larger.
 fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
     serde_json::from_str(text).map_err(|error| {
-        let field = serde_json::from_str(text).map(|value: Value| {
-            serde_path_to_error::deserialize::<_, T>(&value).map_err(FieldError::from).err()
-        });
+        let field = serde_json::from_str(text)
+            .map(|value: Value| typed_value::<T>(&value).0.map_err(FieldError::from).err());
         let error = match field {
             Ok(Some(field)) => return field,
             // Of two equal keys, a `Value` has the last.
             Ok(None) => error,
             Err(error) => error,
         };
-        FieldError { path: String::new(), message: user_message(&error) }
+        FieldError { path: String::new(), message: user_message(&without_position(&error)) }
     })
+}
+
+impl From<WrongField> for FieldError {
+    fn from(wrong: WrongField) -> Self {
+        FieldError { path: wrong.path.to_string(), message: user_message(&wrong.message) }
+    }
 }
 
 impl From<serde_path_to_error::Error<serde_json::Error>> for FieldError {
     fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let path = error.path().to_string();
-        FieldError { path, message: user_message(error.inner()) }
+        FieldError { path, message: user_message(&without_position(error.inner())) }
     }
 }
 
-/// serde's message without Rust types, and without line and column, which are relative to the start
-/// of the object and not of the file.
-fn user_message(error: &serde_json::Error) -> String {
-    let message = without_position(error)
+/// serde's message without Rust types.
+fn user_message(message: &str) -> String {
+    let message = message
         .replace("invalid type: map", "invalid type: object")
         .replace("invalid type: sequence", "invalid type: list");
     let Some((what, expected)) = message.rsplit_once("expected ") else {
@@ -614,7 +619,8 @@ fn user_message(error: &serde_json::Error) -> String {
     format!("{what}expected {expected}")
 }
 
-/// `serde_json` appends the position, if it has one.
+/// `serde_json` appends the position, if it has one. It is relative to the start of the object and not
+/// of the file.
 fn without_position(error: &serde_json::Error) -> String {
     let mut message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
