@@ -495,13 +495,23 @@ impl Decoder {
             _ if is_mark => Some(set_mark(data, &name).unwrap_or(MarkChange::UNKNOWN)),
             marks => marks.or(self.decoded.rule.marks),
         };
-        if name == "NOTRACK" {
-            self.decoded.rule.untracks = true;
-        } else if name == "CT" {
-            self.unknown("-j CT".to_owned());
-            self.decoded.rule.untracks = true;
+        match (name.as_str(), is_untracking(data)) {
+            ("NOTRACK", _) | ("CT", Some(true)) => self.decoded.rule.untracks = true,
+            ("CT", None) => {
+                self.unknown("-j CT".to_owned());
+                self.decoded.rule.untracks = true;
+            }
+            _ => {}
         }
     }
+}
+
+/// Whether the target CT has the flag XT_CT_NOTRACK (`xt_ct_target_info`).
+fn is_untracking(data: &[u8]) -> Option<bool> {
+    // NFTA_TARGET_INFO.
+    const INFO: u16 = 3;
+    let flags = inside(data, INFO)?.get(..2)?;
+    Some(u16::from_ne_bytes(flags.try_into().ok()?) & 1 != 0)
 }
 
 /// What the target MARK does in revision 2 (`xt_mark_tginfo2`: the mark and a mask).

@@ -395,9 +395,11 @@ fn target_words(family: IpFamily, actual: ActualExtension<'_>) -> Option<String>
             let code = usize::try_from(u32_at(actual.info, 0)?).ok()?;
             Some(format!("REJECT --reject-with {}", names.get(code)?))
         }
-        // XT_CT_NOTRACK.
-        ("CT", _) if u16_at(actual.info, 0)? & 1 != 0 => {
-            Some(format!("CT --notrack {}", bytes(actual)))
+        ("CT", revision) => {
+            let words = connection_tracking(actual.info).filter(|_| matches!(revision, 1 | 2));
+            // XT_CT_NOTRACK. It decides about the packet, whatever the other options are.
+            let is_untracked = u16_at(actual.info, 0)? & 1 != 0;
+            words.or_else(|| is_untracked.then(|| format!("CT --notrack {}", bytes(actual))))
         }
         // XT_CONNMARK_RESTORE in struct xt_connmark_tginfo1 and 2.
         ("CONNMARK", 1 | 2) if *actual.info.get(12)? == 2 => {
@@ -405,6 +407,50 @@ fn target_words(family: IpFamily, actual: ActualExtension<'_>) -> Option<String>
         }
         _ => None,
     }
+}
+
+/// struct xt_ct_target_info_v1, in the order of iptables-save. `None` if it has options without words
+/// here: a timeout policy, or events.
+fn connection_tracking(info: &[u8]) -> Option<String> {
+    // XT_CT_*.
+    const NOTRACK: u16 = 1;
+    const NOTRACK_ALIAS: u16 = 2;
+    const ZONE_DIR_ORIG: u16 = 4;
+    const ZONE_DIR_REPL: u16 = 8;
+    const ZONE_MARK: u16 = 16;
+    const ALL: u16 = NOTRACK | NOTRACK_ALIAS | ZONE_DIR_ORIG | ZONE_DIR_REPL | ZONE_MARK;
+    let (flags, zone) = (u16_at(info, 0)?, u16_at(info, 2)?);
+    let (helper, rest) = (info.get(12..28)?, info.get(28..60)?);
+    let events = info.get(4..12)?;
+    if flags & !ALL != 0 || rest.first() != Some(&0) || events.iter().any(|byte| *byte != 0) {
+        return None;
+    }
+    if flags & NOTRACK_ALIAS != 0 {
+        return Some("NOTRACK".to_owned());
+    }
+    let mut words = "CT".to_owned();
+    if flags & NOTRACK != 0 {
+        words += " --notrack";
+    }
+    let helper: Vec<u8> = helper.iter().copied().take_while(|byte| *byte != 0).collect();
+    let helper = String::from_utf8(helper).ok()?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match helper.chars().all(is_name) {
+        true if helper.is_empty() => {}
+        true => words += &format!(" --helper {helper}"),
+        false => return None,
+    }
+    let option = match (flags & ZONE_DIR_ORIG != 0, flags & ZONE_DIR_REPL != 0) {
+        (true, false) => "--zone-orig",
+        (false, true) => "--zone-reply",
+        _ => "--zone",
+    };
+    match (flags & ZONE_MARK != 0, zone) {
+        (true, _) => words += &format!(" {option} mark"),
+        (false, 0) => {}
+        (false, zone) => words += &format!(" {option} {zone}"),
+    }
+    Some(words)
 }
 
 /// enum ipt_reject_with.

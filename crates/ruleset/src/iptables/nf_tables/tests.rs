@@ -149,6 +149,30 @@ fn expression(kind: &str, name: &str, revision: u32, info: &[u8]) -> Vec<u8> {
     list.0
 }
 
+/// struct xt_ct_target_info_v1, as iptables 1.8.9 writes it. The texts are those of iptables-save.
+#[test]
+fn decode_prints_connection_tracking_target_notrack_zone_helper_as_iptables_save() {
+    for (info, text) in [
+        ("0300{70}", "-j NOTRACK"),
+        ("0100{70}", "-j CT --notrack"),
+        ("00000500{68}", "-j CT --zone 5"),
+        ("1400{70}", "-j CT --zone-orig mark"),
+        ("08000700{68}", "-j CT --zone-reply 7"),
+        ("0000{10}667470{57}", "-j CT --helper ftp"),
+        // Events, and a timeout policy.
+        ("0000{2}05{67}", "-j CT revision 2 0x0000000005"),
+        ("0000{26}61{43}", "-j CT revision 2 0x0000{26}61"),
+        ("0100{2}05{67}", "-j CT --notrack CT revision 2 0x0100000005"),
+    ] {
+        let Rule::Foreign { text: read, .. } =
+            decode(IpFamily::Ipv4, &expression("target", "CT", 2, &unhex(info)))
+        else {
+            panic!("{text}")
+        };
+        assert_eq!(read.to_string(), text.replace("{26}", &"00".repeat(26)));
+    }
+}
+
 /// For kernels before 4.18, iptables uses structures for one IP family, or without the base port.
 #[test]
 fn decode_reads_dnat_of_older_kernels() {
