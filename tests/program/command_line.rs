@@ -193,7 +193,8 @@ fn flag_with_invalid_value_is_named_in_the_error() {
             "for '--feature-gates <GATES>': expected NAME=BOOL",
         ),
         ("--pod-bridge-interface=much-too-long-a-name", "--pod-bridge-interface"),
-        ("--proxy-mode=ipvs", "--proxy-mode"),
+        ("--proxy-mode=ipvs", "unsupported mode \"ipvs\" (use nftables: "),
+        ("--proxy-mode=kernelspace", "keep kube-proxy there"),
     ] {
         let output = rulegen(&root(), &["--dry-run", "-f", good, flag]);
         assert_eq!(output.status.code(), Some(2), "{flag}");

@@ -16,6 +16,11 @@ pub trait NamedChoice: Copy + Default + 'static {
     /// Other names that are accepted, and their values.
     const ALIASES: &'static [(&'static str, Self)] = &[];
 
+    /// What to use in place of a value that kube-proxy accepts and rulegen does not.
+    fn replacement(_: &str) -> Option<&'static str> {
+        None
+    }
+
     /// The name of the value.
     fn as_str(self) -> &'static str;
 
@@ -28,6 +33,10 @@ pub trait NamedChoice: Copy + Default + 'static {
         let mut names = names.chain(Self::ALIASES.iter().copied());
         let known = names.find(|(name, _)| *name == text);
         known.map(|(_, value)| value).ok_or_else(|| {
+            if let Some(instead) = Self::replacement(text) {
+                let (setting, value) = (Self::WHAT, text.to_owned());
+                return ValueError::OfKubeProxy { setting, value, instead };
+            }
             let names: Vec<&str> = Self::ALL.iter().map(|value| value.as_str()).collect();
             let (last, others) = names.split_last().map_or(("", [].as_slice()), |(l, o)| (*l, o));
             ValueError::Choice {
@@ -42,6 +51,21 @@ pub trait NamedChoice: Copy + Default + 'static {
 impl NamedChoice for ProxyMode {
     const WHAT: &'static str = "mode";
     const ALL: &'static [Self] = &[Self::Iptables, Self::Nftables];
+
+    fn replacement(text: &str) -> Option<&'static str> {
+        match text.to_ascii_lowercase().as_str() {
+            "ipvs" => Some(
+                "use nftables: its cost per packet does not grow with the number of Services either; \
+                 --load-balancing round-robin and maglev replace the schedulers rr and sh or mh; see \
+                 docs/replacing-kube-proxy.md, \"From ipvs mode\"",
+            ),
+            "kernelspace" | "winkernel" => {
+                Some("for Windows nodes: keep kube-proxy there; on Linux use nftables or iptables")
+            }
+            "userspace" => Some("kube-proxy removed it in 1.26; use nftables or iptables"),
+            _ => None,
+        }
+    }
 
     fn as_str(self) -> &'static str {
         self.word()
@@ -84,6 +108,16 @@ mod tests {
             ProxyMode::parse("IPTables").unwrap_err().to_string(),
             "unsupported mode \"IPTables\" (use iptables or nftables)"
         );
+        for (mode, instead) in [
+            ("ipvs", "use nftables: "),
+            ("IPVS", "use nftables: "),
+            ("kernelspace", "keep kube-proxy there"),
+            ("userspace", "use nftables or iptables"),
+        ] {
+            let error = ProxyMode::parse(mode).unwrap_err().to_string();
+            let names_it = error.starts_with(&format!("unsupported mode {mode:?} ("));
+            assert!(names_it && error.contains(instead), "{error}");
+        }
         assert_eq!(
             DetectLocalMode::parse("").unwrap_err().to_string(),
             "unsupported mode \"\" (use ClusterCIDR, NodeCIDR, BridgeInterface or \

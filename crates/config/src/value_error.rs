@@ -38,6 +38,16 @@ pub enum ValueError {
     /// `primary` together with networks.
     #[error("`primary` must stand alone")]
     PrimaryAndNetworks,
+    /// A value of kube-proxy that rulegen does not have.
+    #[error("unsupported {setting} {value:?} ({instead})")]
+    OfKubeProxy {
+        /// The setting, such as `mode`.
+        setting: &'static str,
+        /// The value as given.
+        value: String,
+        /// What to use in its place.
+        instead: &'static str,
+    },
     /// Not one of a fixed set of values.
     #[error("unsupported {setting} {value:?} (use {accepted})")]
     Choice {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, Error};
 use rulegen_config::NamedChoice;
 
@@ -40,6 +40,12 @@ impl<T: NamedChoice + Send + Sync> TypedValueParser for OneOf<T> {
     ) -> Result<Given<T>, Error> {
         if value.is_empty() {
             return Ok(Given(None));
+        }
+        if let Some((name, _)) = value.to_str().and_then(|name| Some((name, T::replacement(name)?)))
+        {
+            let error = T::parse(name).map(|known| Given(Some(known)));
+            let parser = StringValueParser::new().try_map(move |_| error.clone());
+            return parser.parse_ref(command, argument, value);
         }
         let values = T::ALL.iter().map(|value| {
             let aliases = T::ALIASES.iter().map(|(name, value)| (*name, value.as_str()));
