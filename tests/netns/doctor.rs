@@ -1160,7 +1160,7 @@ fn doctor_node_name_unlike_that_of_the_node_object() {
     let (result, what) = &found["node-name"];
     assert_eq!(result, "warning");
     let end = "Node node-1.example has this host's address 192.168.50.1";
-    assert!(what[0].starts_with("no Node is named node-1: ") && what[0].ends_with(end), "{what:?}");
+    assert!(what[0].starts_with("no Node is named node-1, ") && what[0].ends_with(end), "{what:?}");
     patient.flags.push_str(" --hostname-override node-1.example");
     patient.apply(&other, "");
     assert_eq!(patient.examine("").0, Some(0), "the remedy helps");

@@ -6,7 +6,9 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_config::{BindAddress, Overrides, ProxyConfig, RunningConfig};
-use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
+use rulegen_model::{
+    Cluster, IfEmpty, KnownNodes, Objects, Problem, Severity, Snapshot, node_name,
+};
 
 use crate::args::{ObjectsArgs, ProxyArgs};
 use crate::configuration::{given_path, given_text, value};
@@ -23,6 +25,13 @@ pub(crate) struct Inputs {
     pub(crate) cluster: Option<Cluster>,
     /// Whether the API server was asked for them.
     pub(crate) is_from_api_server: bool,
+}
+
+impl Inputs {
+    /// The Nodes of which objects are known.
+    pub(crate) fn known_nodes(&self) -> KnownNodes {
+        if self.is_from_api_server { KnownNodes::OnlyThis } else { KnownNodes::OfInput }
+    }
 }
 
 /// Reads manifests if there are any, else lists objects from the API server if flags or the

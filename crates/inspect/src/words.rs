@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use rulegen_compiler::{PodTraffic, Refusal};
 use rulegen_model::{
-    Availability, Endpoint, EndpointPortName, LoadBalancing, LocalPolicyScope, NotChosen,
-    Unavailability, UnavailableReason, Unproxied, UnusedEndpoints,
+    Availability, Endpoint, EndpointPortName, LoadBalancing, LocalPolicyScope, MeantNode,
+    MisnamedNode, NodeEvidence, NotChosen, Unavailability, UnavailableReason, Unproxied,
+    UnusedEndpoints,
 };
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::Probability;
@@ -315,7 +316,16 @@ impl Display for Reason {
             | Self::EndpointsWithoutNode { service, why } => {
                 write!(f, "{service} {}: {CLIENT_IS_DROPPED}", unavailable(why))
             }
-            Self::NoLocalEndpoints { service, field, is_cluster_ip, why: None } => {
+            Self::NodeNotFound { service, field, node } => write!(
+                f,
+                "{service} has {field} Local, and {}: {CLIENT_IS_DROPPED}",
+                no_node_has(&node.name)
+            )
+            .and_then(|()| match meant_node(node) {
+                Some(meant) => write!(f, ". {meant}"),
+                None => Ok(()),
+            }),
+            Self::NoLocalEndpoints { service, field, is_cluster_ip, why: None, .. } => {
                 let hope = match is_cluster_ip {
                     // The node that a pod is on always decides.
                     true => "",
@@ -534,20 +544,28 @@ impl Reason {
                 "set --cluster-cidr if clients other than pods get no reply"
             }
             Self::NoEndpoints { service, why: Some(why) }
-            | Self::NoLocalEndpoints { service, why: Some(why), .. }
             | Self::EndpointsWithoutNode { service, why } => {
                 return Some(unavailability_remedy(why, service));
             }
+            Self::NodeNotFound { node, .. } => return Some(node_name_remedy(node)),
             Self::NoEndpoints { service: ServicePortName { namespace, service, .. }, .. } => {
                 return Some(format!(
                     "kubectl -n {namespace} get endpointslices -l \
                      kubernetes.io/service-name={service}; `rulegen doctor` shows the reason"
                 ));
             }
-            Self::NoLocalEndpoints { field, .. } => {
-                return Some(format!(
-                    "spec.{field}: Cluster, or a pod of the Service on this node"
-                ));
+            Self::NoLocalEndpoints { service, field, why, like, .. } => {
+                let remedy = match why {
+                    Some(why) => unavailability_remedy(why, service),
+                    None => format!("spec.{field}: Cluster, or a pod of the Service on this node"),
+                };
+                return Some(match like {
+                    Some(name) => format!(
+                        "if this node's name is {name}: --hostname-override={name} \
+                         (hostnameOverride). If not: {remedy}"
+                    ),
+                    None => remedy,
+                });
             }
             Self::WithoutPort { ports, .. } => return ports.as_deref().map(use_port),
             Self::ClosedPort { ports, .. } | Self::NoSuchPort { ports, .. } => {
@@ -1134,6 +1152,38 @@ impl PathSource {
             Self::KeptForPods => {
                 "source address preserved for pods; the node's traffic is masqueraded"
             }
+        }
+    }
+}
+
+/// Continues a sentence: no Node has the name of this node.
+pub fn no_node_has(name: &str) -> String {
+    format!("no Node is named {name}, so no endpoint counts as local")
+}
+
+/// The node that a name of no Node probably means, and why. `None` if nothing is known about it.
+pub fn meant_node(misnamed: &MisnamedNode) -> Option<String> {
+    Some(match (&misnamed.meant, misnamed.nodes) {
+        (Some(MeantNode { name, evidence }), _) => match evidence {
+            NodeEvidence::Address(ip) => format!("Node {name} has this host's address {ip}"),
+            NodeEvidence::SimilarNode => format!("There is a Node {name}"),
+            NodeEvidence::SimilarNodeOfEndpoints => format!("There are endpoints on node {name}"),
+        },
+        (None, 0) => return None,
+        (None, count) => format!("None of the {count} Nodes has an address of this host"),
+    })
+}
+
+/// How the user can correct a name that no Node has.
+pub fn node_name_remedy(misnamed: &MisnamedNode) -> String {
+    match &misnamed.meant {
+        Some(MeantNode { name, .. }) => {
+            format!("start rulegen with --hostname-override={name} (hostnameOverride)")
+        }
+        None => {
+            "start rulegen with --hostname-override=NODE (hostnameOverride), where NODE is the \
+                 name of this node in `kubectl get nodes`"
+                .to_owned()
         }
     }
 }

@@ -26,6 +26,7 @@ mod mirror;
 mod nearest;
 mod node;
 mod node_claims;
+mod node_name;
 mod object;
 mod object_key;
 mod objects;
@@ -62,6 +63,7 @@ pub use manifest::{MAX_LIST_DEPTH, is_manifest, read_manifest, read_object};
 pub use nearest::nearest;
 pub use node::{FamilyAddresses, Host, Node};
 pub use node_claims::{NodeClaims, TakenAddress};
+pub use node_name::{KnownNodes, MeantNode, MisnamedNode, NodeEvidence, NodeName};
 pub use object::{
     Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,
     LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,

@@ -8,7 +8,7 @@ use rulegen::{iptables_rules, nftables_rules};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, NoPort, ObjectFacts, origin_by_input};
-use rulegen_model::{Host, Node, Objects, Problem, ServicePort, Severity, Snapshot};
+use rulegen_model::{Host, KnownNodes, Node, Objects, Problem, ServicePort, Severity, Snapshot};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 
@@ -59,7 +59,7 @@ impl NodeRules {
             ProxyConfig { mode, hostname_override: Some(node.to_owned()), ..config.clone() };
         let (snapshot, problems) =
             rulegen_model::snapshot(objects, &config.snapshot_options(), &Host::default());
-        let facts = ObjectFacts::of(objects, &snapshot);
+        let facts = ObjectFacts::of(objects, &snapshot, KnownNodes::OfInput, &[]);
         Self { snapshot, problems, mode, config, facts, families: Default::default() }
     }
 

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use rulegen_model::{
-    Node, Objects, Service, Snapshot, UnavailableReason, Unproxied, unavailable_ports,
+    KnownNodes, Node, NodeName, Objects, Service, Snapshot, UnavailableReason, Unproxied,
+    unavailable_ports,
 };
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 
@@ -15,6 +16,7 @@ use super::no_address::ServiceState;
 pub struct ObjectFacts {
     /// The addresses of the node's pods, as far as Pods and EndpointSlices tell.
     pods: HashSet<IpAddr>,
+    node_name: NodeName,
     unavailable: HashMap<(ServicePortName, IpFamily), UnavailableReason>,
     /// By namespace and name of the Service.
     unused: HashMap<(String, String), Vec<UnusedAddress>>,
@@ -22,8 +24,14 @@ pub struct ObjectFacts {
 }
 
 impl ObjectFacts {
-    /// `snapshot` is that of the objects.
-    pub fn of(objects: &Objects, snapshot: &Snapshot) -> Self {
+    /// `snapshot` is that of the objects. `host_addresses` are those of this host; empty if the node is
+    /// another host.
+    pub fn of(
+        objects: &Objects,
+        snapshot: &Snapshot,
+        known: KnownNodes,
+        host_addresses: &[IpAddr],
+    ) -> Self {
         let unavailable = unavailable_ports(snapshot, objects).into_iter();
         let (mut unused, mut unused_by_address) = (HashMap::new(), HashMap::new());
         for one in unused_addresses(objects) {
@@ -33,6 +41,7 @@ impl ObjectFacts {
         }
         Self {
             pods: pods_of_node(objects, &snapshot.node.name),
+            node_name: NodeName::find(&snapshot.node.name, objects, known, host_addresses),
             unavailable: unavailable.map(|of| ((of.port, of.family), of.why)).collect(),
             unused,
             unused_by_address,
@@ -59,6 +68,7 @@ impl Explanation {
     /// Adds what rules do not show: why endpoints are missing, and which addresses are not used.
     pub fn add_objects(&mut self, facts: &ObjectFacts, family: IpFamily) {
         self.refused_because(|name| facts.unavailable.get(&(name.clone(), family)).cloned());
+        self.dropped_at(&facts.node_name);
         let of_service = self.frontend.as_ref().and_then(|ReachedFrontend { service, .. }| {
             facts.unused.get(&(service.namespace.to_string(), service.service.to_string()))
         });

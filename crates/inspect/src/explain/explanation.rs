@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::{Plan, PodTraffic};
-use rulegen_model::{TrafficPolicy, UnavailableReason};
+use rulegen_model::{NodeName, TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
 use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{Budget, FirewallBaseChain};
@@ -82,6 +82,24 @@ impl Explanation {
                 *told = Some(why);
             }
             _ => {}
+        }
+    }
+
+    /// Explains a packet that was dropped for want of an endpoint on this node by the name of the node,
+    /// if no Node has it.
+    pub(super) fn dropped_at(&mut self, name: &NodeName) {
+        for remark in &mut self.remarks {
+            let Reason::NoLocalEndpoints { service, field, like, .. } = &mut remark.reason else {
+                continue;
+            };
+            match name {
+                NodeName::Found => {}
+                NodeName::Unsure(node) => *like = node.meant.as_ref().map(|of| of.name.clone()),
+                NodeName::NotFound(node) => {
+                    let (service, field, node) = (service.clone(), *field, node.clone());
+                    remark.reason = Reason::NodeNotFound { service, field, node };
+                }
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub fn origin_by_input(
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
+    use rulegen_model::{Host, KnownNodes, Objects, SnapshotOptions, read_manifest, snapshot};
 
     use super::*;
 
@@ -64,7 +64,7 @@ endpoints:
         };
         let (snapshot, _) = snapshot(&objects, &options, &Host::default());
         let origin = |from: &str, pods: Option<PodTraffic>| {
-            let facts = ObjectFacts::of(&objects, &snapshot);
+            let facts = ObjectFacts::of(&objects, &snapshot, KnownNodes::OfInput, &[]);
             origin_by_input(from.parse().unwrap(), &facts, &snapshot.node, pods.as_ref())
         };
         let bridge = || Some(PodTraffic::Through("cni0".to_owned()));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::PodTraffic;
-use rulegen_model::{UnavailableReason, UnusedEndpoints};
+use rulegen_model::{MisnamedNode, UnavailableReason, UnusedEndpoints};
 use rulegen_net::{Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::firewall::Hit;
 use serde::Serialize;
@@ -95,6 +95,17 @@ pub enum Reason {
         is_cluster_ip: bool,
         /// What it lacks, if endpoints have no node.
         why: Option<UnavailableReason>,
+        /// The node of endpoints whose name is like that of this node.
+        like: Option<String>,
+    },
+    /// No Node has the name of this node, so no endpoint counts as local, and the policy is Local.
+    NodeNotFound {
+        /// The service port.
+        service: ServicePortName,
+        /// The field that sets the policy.
+        field: PolicyField,
+        /// The name, and the Node that is probably meant.
+        node: MisnamedNode,
     },
     /// The policy is Local, and no slice names the node of an endpoint.
     EndpointsWithoutNode {

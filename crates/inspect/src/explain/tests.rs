@@ -1,10 +1,10 @@
 //! Explanations of packets in both modes.
 
 use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
-use rulegen_config::ProxyConfig;
+use rulegen_config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_model::{
-    Host, Objects, Snapshot, SnapshotOptions, UnavailableReason, Unproxied, UnusedEndpoints,
-    read_manifest, snapshot, unavailability,
+    Host, KnownNodes, Objects, Snapshot, SnapshotOptions, UnavailableReason, Unproxied,
+    UnusedEndpoints, read_manifest, snapshot, unavailability,
 };
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Origin;
@@ -684,4 +684,103 @@ fn explain_output_interface_of_multipath_route_is_unknown() {
     assert_eq!(end.conditions[0].code(), "other-table", "{end:?}");
     assert!(matches!(end.outcome, Outcome::Endpoint { .. }));
     assert_eq!(end_on(&host, &tables("-d 10.244.1.5/32 -j DROP")).outcome, Outcome::Dropped);
+}
+
+/// A Service with policy Local, an external IP and an endpoint on the node `worker-a.example`.
+const FRONT: &str = r#"
+kind: Service
+apiVersion: v1
+metadata: {name: front}
+spec:
+  type: NodePort
+  clusterIPs: [10.96.0.20, "fd00:96::20"]
+  ipFamilies: [IPv4, IPv6]
+  externalIPs: [192.0.2.80]
+  externalTrafficPolicy: Local
+  ports: [{name: http, port: 80, nodePort: 30080}]
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: front-1, labels: {kubernetes.io/service-name: front}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.244.1.5], nodeName: worker-a.example}]
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: front-2, labels: {kubernetes.io/service-name: front}}
+addressType: IPv6
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: ["fd00:10:244:1::5"], nodeName: worker-a.example}]
+"#;
+
+const FRONT_NODE: &str = r#"
+---
+kind: Node
+apiVersion: v1
+metadata: {name: worker-a.example}
+status: {addresses: [{type: InternalIP, address: 192.168.50.1}]}
+"#;
+
+/// The remarks about a packet from outside to the Service `front`, at a host that calls itself so.
+fn remarks_of_front(node: &str, manifest: &str, mode: ProxyMode, to: &str) -> Vec<Remark> {
+    let mut objects = Objects::default();
+    assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+    let own = ["192.168.50.1", "192.168.50.2", "127.0.0.1", "::1"].map(|ip| ip.parse().unwrap());
+    let config = ProxyConfig {
+        mode,
+        hostname_override: Some(node.to_owned()),
+        localhost_node_ports: false,
+        node_port_addresses: NodePortAddresses::Unset,
+        ..ProxyConfig::default()
+    };
+    let host = Host { name: node.to_owned(), addresses: own.to_vec() };
+    let (snapshot, _) = snapshot(&objects, &config.snapshot_options(), &host);
+    let destination: std::net::SocketAddr = to.parse().unwrap();
+    let family = IpFamily::of(destination.ip());
+    let plan = plan(&snapshot, &config, family);
+    let (origin, source) = match destination.ip().is_loopback() {
+        true => (Origin::Host, destination.ip()),
+        false => (Origin::Interface("eth0".to_owned()), "203.0.113.9".parse().unwrap()),
+    };
+    let packet = Packet { origin, source, destination, protocol: Protocol::Tcp };
+    let mut explanation = match mode {
+        ProxyMode::Iptables => by_ruleset(&ruleset(&plan), &own, &packet, Some(&plan)),
+        ProxyMode::Nftables => {
+            by_table(&table(&plan, &"rulegen".into()), &own, &packet, Some(&plan))
+        }
+    };
+    let facts = ObjectFacts::of(&objects, &snapshot, KnownNodes::OfInput, &[]);
+    explanation.add_objects(&facts, family);
+    explanation.remarks
+}
+
+const MODES: [ProxyMode; 2] = [ProxyMode::Iptables, ProxyMode::Nftables];
+
+#[test]
+fn explain_dropped_at_misnamed_node_names_the_node_that_is_meant() {
+    let with_node = format!("{FRONT}{FRONT_NODE}");
+    for mode in MODES {
+        for name in ["worker-a", "wroker-a.example"] {
+            let remarks = remarks_of_front(name, &with_node, mode, "192.0.2.80:80");
+            let [Remark { reason, .. }] = &remarks[..] else { panic!("{remarks:?}") };
+            assert_eq!(reason.code(), "node-not-found", "{name}");
+            let change = reason.change().unwrap();
+            let flag = "--hostname-override=worker-a.example (hostnameOverride)";
+            assert!(change.contains(flag) && !change.contains("pod"), "{change}");
+        }
+        // Without Nodes, another spelling may be another node.
+        let remarks = remarks_of_front("wroker-a.example", FRONT, mode, "192.0.2.80:80");
+        let [Remark { reason, .. }] = &remarks[..] else { panic!("{remarks:?}") };
+        assert_eq!(reason.code(), "no-local-endpoints");
+        let change = reason.change().unwrap();
+        assert!(change.starts_with("if this node's name is worker-a.example: "), "{change}");
+        assert!(change.contains("a pod of the Service on this node"), "{change}");
+        let other_node = FRONT_NODE.replace("worker-a.example", "b");
+        let known = format!("{FRONT}{FRONT_NODE}{other_node}");
+        let remarks = remarks_of_front("b", &known, mode, "192.0.2.80:80");
+        let [Remark { reason, .. }] = &remarks[..] else { panic!("{remarks:?}") };
+        assert_eq!(reason.code(), "no-local-endpoints");
+        assert!(!reason.change().unwrap().contains("hostname"), "{reason}");
+    }
 }

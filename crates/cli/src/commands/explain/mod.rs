@@ -12,7 +12,7 @@ use rulegen_compiler::plan;
 use rulegen_inspect::explain::{
     Explanation, ObjectFacts, Remark, UnresolvedService, origin_by_input,
 };
-use rulegen_model::Cluster;
+use rulegen_model::{Cluster, Objects, Snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::{ExplainedRules, actual};
@@ -106,7 +106,7 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         }
         (None, Some(Cluster { objects, snapshot })) => {
             let pods = plan.as_ref().and_then(|plan| plan.pod_traffic.as_ref());
-            let facts = ObjectFacts::of(objects, snapshot);
+            let facts = object_facts(found, objects, snapshot);
             origin_by_input(from, &facts, &snapshot.node, pods)
         }
         (None, None) => rules.origin(from, destination.ip()),
@@ -117,10 +117,14 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
             explanation.without_port(no_port);
         }
         if let Some(cluster) = cluster {
-            let facts = ObjectFacts::of(&cluster.objects, &cluster.snapshot);
+            let facts = object_facts(found, &cluster.objects, &cluster.snapshot);
             explanation.add_objects(&facts, family);
         }
     });
     explanation.remarks.splice(..0, remark);
     Ok(explanation)
+}
+
+fn object_facts(found: &Inputs, objects: &Objects, snapshot: &Snapshot) -> ObjectFacts {
+    ObjectFacts::of(objects, snapshot, found.known_nodes(), &input::host().addresses)
 }

@@ -50,7 +50,8 @@ impl Remarks<'_> {
     fn none_here(&self, service: ServicePortName) -> Remark {
         let kind = self.frontend.map(|frontend| frontend.kind);
         let (field, is_cluster_ip) = (self.policy_field(), kind == Some(FrontendKind::ClusterIP));
-        let reason = Reason::NoLocalEndpoints { service, field, is_cluster_ip, why: None };
+        let reason =
+            Reason::NoLocalEndpoints { service, field, is_cluster_ip, why: None, like: None };
         Remark::new(RemarkSubject::NoEndpoints, reason)
     }
 }
