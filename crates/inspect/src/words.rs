@@ -454,10 +454,11 @@ impl Display for Reason {
                 "the cluster IP belongs to {service}, which has no port {port}/{}",
                 protocol.name()
             ),
-            Self::NoSuchPort { service, to, protocol, .. } => write!(
+            Self::NoSuchPort { service, kind, to, protocol, .. } => write!(
                 f,
-                "{} is the cluster IP of {service}, which has no port {}/{}",
+                "{} is the {} of {service}, which has no port {}/{}",
                 to.ip(),
+                kind.words(),
                 to.port(),
                 protocol.name()
             ),
@@ -577,10 +578,20 @@ impl Reason {
             }
             Self::RouteLocalnet => ROUTE_LOCALNET_REMEDY,
             Self::RefusedByOthers { .. } => "ask the owner of that rule or policy",
-            Self::NodePortElsewhere { is_here: true, .. } => {
-                "--nodeport-addresses sets the node addresses at which node ports are open; the \
-                 default in nftables mode is only the primary address, and never loopback"
-            }
+            Self::NodePortElsewhere { is_here: true, to, .. } => match to.ip() {
+                IpAddr::V4(ip) if ip.is_loopback() => {
+                    "use another address of this node, or iptables mode: there, node ports are open \
+                     at 127.0.0.0/8 with --iptables-localhost-nodeports (localhostNodePorts), if \
+                     --nodeport-addresses is empty or contains 127.0.0.0/8"
+                }
+                IpAddr::V6(ip) if ip.is_loopback() => {
+                    "use another address of this node: node ports are never open at ::1"
+                }
+                _ => {
+                    "--nodeport-addresses sets the node addresses at which node ports are open; the \
+                     default in nftables mode is only the primary address"
+                }
+            },
             _ => return None,
         };
         Some(change.to_owned())

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::PodTraffic;
 use rulegen_model::{MisnamedNode, UnavailableReason, UnusedEndpoints};
-use rulegen_net::{Protocol, ServicePortName, ServiceRef};
+use rulegen_net::{FrontendKind, Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::firewall::Hit;
 use serde::Serialize;
 use strum::IntoStaticStr;
@@ -258,10 +258,12 @@ pub enum Reason {
         /// The ports that there are.
         ports: PortsThere,
     },
-    /// The Service does not have the port at its cluster IP, and no rule rejects that.
+    /// The Service does not have the port at its address, and no rule rejects that.
     NoSuchPort {
         /// `namespace/name` of the Service.
         service: String,
+        /// The kind of the address.
+        kind: FrontendKind,
         /// The destination.
         to: SocketAddr,
         /// The protocol.

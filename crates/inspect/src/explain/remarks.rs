@@ -5,6 +5,7 @@ mod no_service;
 mod refusal;
 mod source;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rulegen_compiler::{Plan, ServicePlan};
@@ -63,19 +64,25 @@ impl Remarks<'_> {
         }
     }
 
-    /// The Service with this cluster IP.
-    fn owner_there(&self) -> Option<String> {
-        let mut services = self.plan?.services.iter();
-        let found = services.find(|of| of.internal.address == self.packet.destination.ip())?;
-        Some(format!("{}/{}", found.name.namespace, found.name.service))
+    /// The Service with this address, and the kind of the address. A cluster IP comes first.
+    fn owner_there(&self) -> Option<(String, FrontendKind)> {
+        let (found, kind) = self.frontends_there().min_by_key(|(_, kind)| *kind)?;
+        Some((format!("{}/{}", found.name.namespace, found.name.service), kind))
     }
 
     /// The ports that Services have at this address.
     fn ports_there(&self) -> PortsThere {
+        let ports = self.frontends_there().map(|(of, _)| (of.port, of.name.protocol));
+        ports.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The service ports with this cluster IP, external IP or load-balancer IP.
+    fn frontends_there(&self) -> impl Iterator<Item = (&ServicePlan, FrontendKind)> {
+        let to = self.packet.destination.ip();
         let services = self.plan.into_iter().flat_map(|plan| &plan.services);
-        services
-            .filter(|service| service.internal.address == self.packet.destination.ip())
-            .map(|service| (service.port, service.name.protocol))
-            .collect()
+        services.filter_map(move |of| {
+            let (_, kind) = of.frontends().find(|(frontend, _)| frontend.ip() == Some(to))?;
+            Some((of, kind))
+        })
     }
 }

@@ -6,7 +6,7 @@ use rulegen_model::{
     Host, KnownNodes, Objects, Snapshot, SnapshotOptions, UnavailableReason, Unproxied,
     UnusedEndpoints, read_manifest, snapshot, unavailability,
 };
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{FrontendKind, IpFamily, Protocol};
 use rulegen_ruleset::Origin;
 
 use super::*;
@@ -782,5 +782,47 @@ fn explain_dropped_at_misnamed_node_names_the_node_that_is_meant() {
         let [Remark { reason, .. }] = &remarks[..] else { panic!("{remarks:?}") };
         assert_eq!(reason.code(), "no-local-endpoints");
         assert!(!reason.change().unwrap().contains("hostname"), "{reason}");
+    }
+}
+
+#[test]
+fn explain_port_of_an_address_that_a_service_has_is_not_called_a_node_port_elsewhere() {
+    for mode in MODES {
+        for (to, kind) in [
+            ("10.96.0.20:30080", FrontendKind::ClusterIP),
+            ("192.0.2.80:30080", FrontendKind::ExternalIP),
+            ("192.0.2.80:8080", FrontendKind::ExternalIP),
+        ] {
+            let remarks = remarks_of_front("worker-a.example", FRONT, mode, to);
+            let [Remark { reason, .. }] = &remarks[..] else { panic!("{remarks:?}") };
+            match reason {
+                Reason::NoSuchPort { kind: found, ports, .. } => {
+                    assert_eq!((*found, &ports[..]), (kind, &[(80, Protocol::Tcp)][..]), "{to}");
+                }
+                // nftables mode has a rule for other ports of cluster IPs.
+                Reason::ClosedPort { .. } => assert_eq!(kind, FrontendKind::ClusterIP, "{to}"),
+                other => panic!("{to}: {other:?}"),
+            }
+            assert!(reason.change().unwrap().contains("80/tcp"), "{to}: {reason}");
+        }
+        let remarks = remarks_of_front("worker-a.example", FRONT, mode, "198.51.100.7:30080");
+        assert_eq!(remarks[0].reason.code(), "node-port-elsewhere");
+    }
+}
+
+#[test]
+fn explain_node_port_at_loopback_has_the_remedy_of_its_family() {
+    let change = |mode, to: &str| {
+        let remarks = remarks_of_front("worker-a.example", FRONT, mode, to);
+        assert_eq!(remarks[0].reason.code(), "node-port-elsewhere", "{to}");
+        remarks[0].reason.change().unwrap()
+    };
+    for mode in MODES {
+        let of_ipv4 = change(mode, "127.0.0.1:30080");
+        assert!(of_ipv4.contains("--iptables-localhost-nodeports"), "{of_ipv4}");
+        assert!(of_ipv4.contains("iptables mode"), "{of_ipv4}");
+        let of_ipv6 = change(mode, "[::1]:30080");
+        assert!(of_ipv6.contains("never open at ::1"), "{of_ipv6}");
+        assert!(!of_ipv6.contains("localhost"), "{of_ipv6}");
     }
 }

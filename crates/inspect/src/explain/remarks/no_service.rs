@@ -1,7 +1,7 @@
 //! Explains why no Service matches a packet.
 
 use rulegen_compiler as plan;
-use rulegen_net::{Frontend, IpFamily, ServicePortName};
+use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 use rulegen_ruleset::Origin;
 
 use super::Remarks;
@@ -15,14 +15,18 @@ impl Remarks<'_> {
         }
         let (to, protocol) = (self.packet.destination, self.packet.protocol);
         let is_here = to.ip().is_loopback() || self.local.contains(&to.ip());
-        let reason = if let Some(service) = self.node_port_elsewhere() {
-            Reason::NodePortElsewhere { service, to, is_here }
-        } else if let Some(service) = self.endpoint_of() {
-            Reason::DirectToEndpoint { service, to }
-        } else if let Some(service) = self.owner_there() {
-            Reason::NoSuchPort { service, to, protocol, ports: self.ports_there() }
-        } else {
-            Reason::NoService { to, protocol }
+        let owner = self.owner_there();
+        let is_cluster_ip = matches!(owner, Some((_, FrontendKind::ClusterIP)));
+        let at_node = self.node_port_elsewhere().filter(|_| !is_cluster_ip);
+        let reason = match (at_node, owner, self.endpoint_of()) {
+            (Some(service), _, _) if is_here => Reason::NodePortElsewhere { service, to, is_here },
+            (_, Some((service, kind)), _) => {
+                let ports = self.ports_there();
+                Reason::NoSuchPort { service, kind, to, protocol, ports }
+            }
+            (Some(service), None, _) => Reason::NodePortElsewhere { service, to, is_here },
+            (None, None, Some(service)) => Reason::DirectToEndpoint { service, to },
+            (None, None, None) => Reason::NoService { to, protocol },
         };
         Remark::new(RemarkSubject::NoService, reason)
     }
