@@ -153,6 +153,22 @@ impl Patient {
         assert_eq!(found[check], ("ok".to_owned(), Vec::new()), "{check} after the remedy");
     }
 
+    /// The check of endpoints has one finding about wrong objects, and none about those that its
+    /// remedy leads to.
+    fn is_cured_by(&self, code: &str, wrong: &[String], remedy: &str, cure: &[String]) {
+        self.apply(wrong, "");
+        let flags = format!("doctor -o json --check endpoints {}", self.given());
+        let output = self.namespace.rulegen(&flags);
+        let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let findings = report["checks"][0]["findings"].as_array().unwrap();
+        let [finding] = &findings[..] else { panic!("{code}: {report:#}") };
+        assert_eq!(finding["code"], code, "{finding:#}");
+        let said = finding["remedy"].as_str().unwrap();
+        assert!(said.contains(remedy), "{code}: {said}");
+        self.apply(cure, "");
+        self.is_cured("endpoints");
+    }
+
     /// The kernel notices a carrier some time later.
     fn wait_for_port_state(&self, port: &str, state: &str) {
         let read = format!("cat /sys/class/net/{port}/brport/state");
@@ -798,14 +814,78 @@ fn followed(code: FindingCode) -> Followed {
         Code::Object(ProblemCode::NodePortsEphemeral) => {
             By(doctor_node_ports_in_ephemeral_range_are_a_note)
         }
-        Code::Object(ProblemCode::NoEndpointSlice | ProblemCode::NoLocalEndpoints) => {
-            By(doctor_services_without_endpoints)
-        }
+        Code::Object(
+            ProblemCode::NoEndpointSlice
+            | ProblemCode::EmptyEndpointSlices
+            | ProblemCode::NoSuchEndpointPort
+            | ProblemCode::NoReadyEndpoints
+            | ProblemCode::OnlyTerminatingEndpoints
+            | ProblemCode::NoLocalEndpoints,
+        ) => By(doctor_remedies_about_endpoints_of_objects_help),
         Code::Object(ProblemCode::FrontendConflict) => By(doctor_address_claimed_by_two_services),
         Code::Object(ProblemCode::ServiceTooLarge) => {
             By(doctor_service_too_large_is_an_error_until_the_limit_is_raised)
         }
+        // Problems of fields: the remedy names the field, and the tests of lint correct it.
         Code::Object(_) => Elsewhere("tests/lint"),
+    }
+}
+
+/// Each remedy is followed by a change of the manifests. Doctor then finds nothing.
+#[test]
+fn doctor_remedies_about_endpoints_of_objects_help() {
+    let patient = Patient::new("object-remedies", "nftables");
+    let good = slice("web", "IPv6", "fd00:10:244:1::5");
+    let with = |slice: &str| {
+        let objects = objects().into_iter().filter(|object| !object.contains("web-IPv6"));
+        objects.chain([slice.to_owned()]).filter(|object| !object.is_empty()).collect::<Vec<_>>()
+    };
+    let endpoint = r#"{"addresses": ["fd00:10:244:1::5"], "nodeName": "node-1"}"#;
+    let condition = |conditions: &str| {
+        let with = format!(r#""node-1", "conditions": {{{conditions}}}}}"#);
+        good.replace(r#""node-1"}"#, &with)
+    };
+    let not_ready = condition(r#""ready": false"#);
+    let terminating = condition(r#""ready": false, "serving": true, "terminating": true"#);
+    for (code, wrong, remedy) in [
+        ("no-endpoint-slice", String::new(), "kubernetes.io/service-name: web"),
+        ("empty-endpoint-slices", good.replace(endpoint, ""), "start pods that its selector"),
+        (
+            "no-such-endpoint-port",
+            good.replace("http", "https"),
+            "ports[].name must be the name of the Service's port",
+        ),
+        ("no-ready-endpoints", not_ready, "check why the pods are not ready"),
+        ("only-terminating-endpoints", terminating, "check why no new pods start"),
+    ] {
+        patient.is_cured_by(code, &with(&wrong), remedy, &with(&good));
+    }
+    let front = |slice: &str| {
+        let objects = objects().into_iter().filter(|object| !object.contains("front-IPv4"));
+        objects.chain([slice.to_owned()]).collect::<Vec<_>>()
+    };
+    let here = slice("front", "IPv4", "10.244.1.5");
+    let elsewhere = here.replace("node-1", "node-2");
+    let nowhere = here.replace(r#", "nodeName": "node-1""#, "");
+    let both = here.replace(
+        r#""endpoints": ["#,
+        r#""endpoints": [{"addresses": ["10.244.2.6"], "nodeName": "node-2"}, "#,
+    );
+    let unready = both.replace(r#""node-1"}"#, r#""node-1", "conditions": {"ready": false}}"#);
+    for (wrong, remedy, cure) in [
+        (&elsewhere, "run a pod on this node, or", &both),
+        (&nowhere, "set endpoints[].nodeName in the EndpointSlices, or", &here),
+        (&unready, "check why no pod on this node is ready", &both),
+    ] {
+        patient.is_cured_by("no-local-endpoints", &front(wrong), remedy, &front(cure));
+        // The other remedy.
+        let cluster: Vec<String> = front(wrong)
+            .iter()
+            .map(|object| object.replace(r#""externalTrafficPolicy": "Local","#, ""))
+            .map(|object| object.replace(r#""healthCheckNodePort": 30090, "#, ""))
+            .collect();
+        let remedy = "set spec.externalTrafficPolicy to Cluster";
+        patient.is_cured_by("no-local-endpoints", &front(wrong), remedy, &cluster);
     }
 }
 
@@ -819,7 +899,7 @@ fn doctor_remedy_of_each_finding_is_followed_by_a_test_or_has_a_reason() {
     };
     assert_eq!(test(FindingCode::HairpinOff), None);
     for code in
-        [FindingCode::AffinitySetNearlyFull, FindingCode::Object(ProblemCode::NoReadyEndpoints)]
+        [FindingCode::AffinitySetNearlyFull, FindingCode::Object(ProblemCode::InvalidAddress)]
     {
         assert_eq!(test(code).as_deref(), Some("true"), "{code:?}");
     }
