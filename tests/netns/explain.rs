@@ -2,7 +2,7 @@
 //! packets, in both modes.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
@@ -143,16 +143,65 @@ fn runner(config: Config) -> TestRunner {
 /// What doctor says about rules of other programs.
 struct Diagnosis {
     findings: Vec<Value>,
+    /// Findings about the route to cluster IPs.
+    no_routes: Vec<Value>,
+}
+
+/// The findings of one check of doctor.
+fn findings(lab: &Topology, files: &Files, check: &str) -> Vec<Value> {
+    let command = format!("doctor -o json --check {check} {}", files.arguments());
+    let output = lab.node.rulegen(&command);
+    let report: Value = serde_json::from_str(&stdout(&output))
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    let findings = report["checks"][0]["findings"].as_array();
+    findings.unwrap_or_else(|| panic!("{check}: {report}")).clone()
+}
+
+/// The check of doctor that has to notice why the host lost a packet of a Service.
+fn check_of_loss(packet: &Packet, explained: &Value, cause: &Value) -> Option<&'static str> {
+    let is_to_frontend = cause["endpoint"].is_null();
+    match cause["code"].as_str()? {
+        "reverse-path" => Some("rp-filter"),
+        "forwarding-off" => Some("ip-forward"),
+        "hairpin-off" | "ports-isolated" => Some("hairpin"),
+        "no-route" if packet.from == From::Node && is_to_frontend => {
+            (explained["frontend"]["kind"] == "ClusterIP").then_some("cluster-ip-routes")
+        }
+        _ => None,
+    }
+}
+
+/// Doctor has a finding for a packet that the host lost.
+fn check_loss(
+    lab: &Topology,
+    files: &Files,
+    packet: &Packet,
+    explained: &Value,
+    seen: &mut Seen,
+) -> Result<(), TestCaseError> {
+    let causes = explained["ends"].as_array().unwrap().iter().map(|end| &end["cause"]);
+    let checks = causes.filter_map(|cause| check_of_loss(packet, explained, cause));
+    for check in checks.collect::<BTreeSet<_>>() {
+        let found = findings(lab, files, check);
+        prop_assert!(!found.is_empty(), "{packet:?}: {check} found nothing\n{explained:#}");
+        *seen.noticed.entry(check).or_default() += 1;
+    }
+    Ok(())
 }
 
 impl Diagnosis {
     fn new(lab: &Topology, files: &Files) -> Self {
-        let command = format!("doctor -o json --check firewall {}", files.arguments());
-        let output = lab.node.rulegen(&command);
-        let report: Value = serde_json::from_str(&stdout(&output))
-            .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
-        let findings = report["checks"][0]["findings"].as_array().expect("no findings").clone();
-        Self { findings }
+        let of = |check| findings(lab, files, check);
+        Self { findings: of("firewall"), no_routes: of("cluster-ip-routes") }
+    }
+
+    /// Whether doctor says that this node's packets to an address have no route.
+    fn has_no_route(&self, ip: IpAddr) -> bool {
+        let names_it = |finding: &Value| {
+            let what = finding["what"].as_str().unwrap();
+            what.split([' ', ',']).any(|word| word.trim_end_matches(':') == ip.to_string())
+        };
+        self.no_routes.iter().any(names_it)
     }
 
     /// A packet that the node forwards to an endpoint fares as doctor says.
@@ -176,6 +225,9 @@ impl Diagnosis {
             let arrives = end["outcome"] == "endpoint" && end["conditions"].is_null();
             let is_false = drops_all && arrives && packet.from != From::Node;
             prop_assert!(!is_false, "{packet:?}: {:?}\n{end:#}", self.findings);
+            let is_routed = arrives && packet.from == From::Node;
+            let is_false = is_routed && self.has_no_route(packet.to.ip());
+            prop_assert!(!is_false, "{packet:?}: {:?}\n{end:#}", self.no_routes);
         }
         Ok(())
     }
@@ -187,6 +239,8 @@ struct Seen {
     certain: u32,
     stopped: u32,
     conditional: u32,
+    /// Packets that the host lost, by the check of doctor that noticed it.
+    noticed: BTreeMap<&'static str, u32>,
 }
 
 impl Seen {
@@ -240,6 +294,9 @@ fn check_certain(
         if answer == Answer::Silence {
             break;
         }
+    }
+    if ends_of.iter().all(|end| !end["cause"].is_null()) {
+        check_loss(lab, files, packet, &explained, seen)?;
     }
     Ok(())
 }
