@@ -18,6 +18,7 @@ mod command_line;
 mod deploy;
 mod documentation;
 mod golden;
+mod image;
 mod kube_proxy_flags;
 mod man;
 mod packet_tests;
