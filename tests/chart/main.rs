@@ -13,6 +13,8 @@
 mod common;
 
 mod cases;
+mod kube_proxy_patch;
+mod monitoring;
 mod render;
 mod values;
 
@@ -35,7 +37,7 @@ fn chart_renders_the_same_objects_as_the_kustomization() {
 
 /// Unknown fields, wrong types and missing required fields.
 #[test]
-fn deploy_objects_match_the_kubernetes_schemas() {
+fn deploy_objects_match_the_schemas_of_kubernetes_and_the_prometheus_operator() {
     let scratch = Scratch::new("chart-schemas");
     let mut kinds = std::collections::BTreeSet::new();
     let folders = cases().into_iter().map(|case| kustomization(&scratch, &case));

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cases::Case;
 use crate::common::{Scratch, root, stderr, stdout};
+use crate::monitoring::{PodMonitor, PrometheusRule};
 
 /// A chart's folder or package.
 pub(crate) struct Chart(pub(crate) PathBuf);
@@ -98,7 +99,7 @@ pub(crate) fn kustomize(folder: &Path) -> Vec<Value> {
     sorted(documents(&stdout(&output)))
 }
 
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let path = root().join("target/tools/deploy/bin").join(name);
     assert!(path.exists(), "{} is missing: ci/check-deploy installs it", path.display());
     path
@@ -153,7 +154,7 @@ fn without_hash(name: &mut Value) {
     }
 }
 
-/// What the Kubernetes types do not know of an object, or have in addition; empty if nothing.
+/// What the types of Kubernetes and the Prometheus operator do not know of an object, or have in addition; empty if nothing.
 pub(crate) fn schema_problems(object: &Value) -> String {
     let version_and_kind =
         (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
@@ -163,10 +164,8 @@ pub(crate) fn schema_problems(object: &Value) -> String {
         ("v1", "ServiceAccount") => read_as::<ServiceAccount>,
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => read_as::<ClusterRole>,
         ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => read_as::<ClusterRoleBinding>,
-        // The Prometheus operator's own types.
-        ("monitoring.coreos.com/v1", "PodMonitor" | "PrometheusRule") => {
-            |object: &Value| object.clone()
-        }
+        ("monitoring.coreos.com/v1", "PodMonitor") => read_as::<PodMonitor>,
+        ("monitoring.coreos.com/v1", "PrometheusRule") => read_as::<PrometheusRule>,
         other => panic!("no schema for {other:?}"),
     };
     let known = read(object);
