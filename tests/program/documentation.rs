@@ -51,6 +51,67 @@ fn lint_codes_are_in_docs_with_severity_and_explanation() {
     assert_eq!(rows, expected.iter().map(String::as_str).collect());
 }
 
+/// Each command of docs/install.md is run by a test, or the page says that it is not. Above a block, one comment
+/// per command names the file that runs it and the text in it: `<!-- tested by FILE: TEXT -->`. Else a
+/// paragraph `*Not tested: reason.*` is there.
+#[test]
+fn install_commands_are_run_by_a_test_or_marked_as_not_tested() {
+    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let mut blocks = page.split("\n```sh\n");
+    let mut above = blocks.next().unwrap();
+    let (mut tested, mut untested) = (0, 0);
+    for block in blocks {
+        let (block, below) = block.split_once("```\n").unwrap();
+        let commands = commands(block);
+        let runs: Vec<(&str, &str)> = above.lines().rev().map_while(run_of_a_test).collect();
+        match runs.as_slice() {
+            [] => {
+                let paragraph = above.trim_end().rsplit("\n\n").next().unwrap();
+                let is_marked = paragraph.starts_with("*Not tested: ") && paragraph.ends_with(".*");
+                assert!(is_marked, "neither tested nor marked: {commands:?}");
+                untested += 1;
+            }
+            runs => {
+                assert_eq!(runs.len(), commands.len(), "{commands:?}");
+                for (command, (file, text)) in commands.iter().zip(runs.iter().rev()) {
+                    check_run(command, file, text);
+                    tested += 1;
+                }
+            }
+        }
+        above = below;
+    }
+    assert!(tested > 8 && untested > 5, "{tested} {untested}");
+}
+
+/// The commands of a block, each in one line.
+fn commands(block: &str) -> Vec<String> {
+    let block = block.replace("\\\n", " ");
+    block.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+}
+
+fn run_of_a_test(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("<!-- tested by ")?.strip_suffix(" -->")?.split_once(": ")
+}
+
+/// The file has the text, which is of this command, and all its options.
+fn check_run(command: &str, file: &str, text: &str) {
+    let script = fs::read_to_string(root().join(file)).unwrap();
+    assert!(script.contains(text), "{file} does not have: {text}");
+    let (program, arguments) = command.split_once(' ').unwrap();
+    // Tests have its path in a variable.
+    let is_rulegen = program == "rulegen";
+    assert!(is_rulegen || text.contains(program), "{text} does not run {program}");
+    for argument in arguments.split_whitespace() {
+        let is_subcommand = argument.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        match argument.starts_with('-') {
+            true => assert!(script.contains(argument), "{file} does not have {argument}"),
+            false if is_subcommand => assert!(text.contains(argument), "{text}: no {argument}"),
+            false => {}
+        }
+    }
+}
+
 #[test]
 fn readme_has_at_most_250_lines() {
     let lines = fs::read_to_string(root().join("README.md")).unwrap().lines().count();
