@@ -239,9 +239,15 @@ fn doctor_on_bare_node_reports_missing_rules_and_objects() {
     let (status, found) = read(&namespace.rulegen("doctor -o json"));
     assert_eq!(status, Some(1));
     assert_eq!(found["rules-present"].0, "error");
-    for check in
-        ["drift", "affinity-sets", "node-name", "endpoints", "address-claims", "node-ports"]
-    {
+    for check in [
+        "drift",
+        "affinity-sets",
+        "node-name",
+        "objects",
+        "endpoints",
+        "address-claims",
+        "node-ports",
+    ] {
         assert_eq!(found[check].0, "notChecked", "{check}");
     }
     let text = stdout(&namespace.rulegen("doctor --check drift"));
@@ -822,6 +828,9 @@ fn followed(code: FindingCode) -> Followed {
             | ProblemCode::OnlyTerminatingEndpoints
             | ProblemCode::NoLocalEndpoints,
         ) => By(doctor_remedies_about_endpoints_of_objects_help),
+        Code::Object(ProblemCode::SourceRangesExcludeAll) => {
+            By(doctor_objects_with_faults_that_lint_finds)
+        }
         Code::Object(ProblemCode::FrontendConflict) => By(doctor_address_claimed_by_two_services),
         Code::Object(ProblemCode::ServiceTooLarge) => {
             By(doctor_service_too_large_is_an_error_until_the_limit_is_raised)
@@ -1196,6 +1205,9 @@ fn doctor_input_without_usable_service_is_not_checked() {
     ] {
         assert_eq!(found[check].0, "notChecked", "{check}: {found:?}");
     }
+    let (result, what) = &found["objects"];
+    assert_eq!(result, "error", "the reason is a finding of another check");
+    assert!(what[0].starts_with("Service default/web spec.clusterIP"), "{what:?}");
 }
 
 #[test]
@@ -1292,13 +1304,15 @@ fn doctor_services_without_endpoints() {
         what.ends_with("none with its port (http over TCP): they have https over TCP"),
         "{what}"
     );
-    let elsewhere: Vec<String> = objects()
+    let mut elsewhere: Vec<String> = objects()
         .iter()
         .map(|object| match object.contains("front-IPv4") {
             true => object.replace("node-1", "node-2"),
             false => object.clone(),
         })
         .collect();
+    elsewhere
+        .push(NODE.replace("node-1", "node-2").replace("50.1", "50.2").replace("50::1", "50::2"));
     patient.apply(&elsewhere, "");
     let what = patient.one("endpoints", "note");
     assert!(
@@ -1307,6 +1321,34 @@ fn doctor_services_without_endpoints() {
     );
     patient.apply(&objects(), "");
     patient.is_cured("endpoints");
+}
+
+/// The check runs those of `rulegen lint` which no other check of the doctor runs.
+#[test]
+fn doctor_objects_with_faults_that_lint_finds() {
+    let patient = Patient::new("objects", "nftables");
+    let ranges = |ranges: &str| -> Vec<String> {
+        let spec = format!(r#""loadBalancerSourceRanges": {ranges}, "externalTrafficPolicy""#);
+        objects().iter().map(|of| of.replace(r#""externalTrafficPolicy""#, &spec)).collect()
+    };
+    patient.apply(&ranges(r#"["127.0.0.0/8"]"#), "");
+    let what = patient.one("objects", "error");
+    let start = "Service default/front spec.loadBalancerSourceRanges: no IPv4 client can have";
+    assert!(what.starts_with(start), "{what}");
+    assert_eq!(patient.remedy("objects", ""), "list the networks of the clients");
+    patient.apply(&ranges(r#"["192.0.2.0/24"]"#), "");
+    patient.is_cured("objects");
+    let lost = ["10.244.1.6", "10.244.1.7"].map(|ip| slice(&format!("gone-{ip}"), "IPv4", ip));
+    patient.apply(&[objects(), lost.to_vec()].concat(), "");
+    let what = patient.one("objects", "warning");
+    let start = "an EndpointSlice belongs to a Service that is not in the input: EndpointSlice \
+                 default/gone-10.244.1.6-IPv4 metadata.labels";
+    assert!(what.starts_with(start), "{what}");
+    let output = patient.namespace.rulegen(&format!("doctor -o json {}", patient.given()));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["check"] == "objects").unwrap();
+    assert_eq!(check["findings"][0]["code"], ProblemCode::UnknownService.name());
 }
 
 #[test]

@@ -195,8 +195,8 @@ pub(crate) enum Command {
     /// Diagnose this node and suggest fixes
     ///
     /// Checks the kernel, sysctls and the rules of other programs. With -f or --kubeconfig also checks
-    /// the cluster's objects: rules out of sync, Services without endpoints, addresses claimed by
-    /// two Services, node ports in use by a process. Changes nothing: in nftables mode the check
+    /// the cluster's objects: what lint finds in them, rules out of sync, Services without endpoints,
+    /// addresses claimed by two Services, node ports in use by a process. Changes nothing: in nftables mode the check
     /// kernel-features sends a batch of example rules that the kernel validates and rolls back.
     /// Requires root or CAP_NET_ADMIN; naming processes requires root. Notes do not affect the exit
     /// status.

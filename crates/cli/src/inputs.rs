@@ -23,6 +23,8 @@ pub(crate) struct Inputs {
     pub(crate) metrics_address: BindAddress,
     /// The objects, if a source was given. They were read completely.
     pub(crate) cluster: Option<Cluster>,
+    /// The problems of the input, which were printed.
+    pub(crate) problems: Vec<Problem>,
     /// Whether the API server was asked for them.
     pub(crate) is_from_api_server: bool,
 }
@@ -112,7 +114,7 @@ fn find_objects(
     if args.strict && has_warnings {
         bail!("the input has warnings and --strict is set");
     }
-    Ok(Inputs { config, metrics_address, cluster, is_from_api_server })
+    Ok(Inputs { config, metrics_address, cluster, problems, is_from_api_server })
 }
 
 fn joined(

@@ -12,7 +12,7 @@ use rulegen_kernel::iptables::{
     Access, Iptables, Variant, accessible, is_accessible, legacy_tables,
 };
 use rulegen_kernel::nftables::NfTables;
-use rulegen_model::{Cluster, Snapshot};
+use rulegen_model::{Cluster, Problem, Snapshot};
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
@@ -30,6 +30,8 @@ pub struct DoctorOptions {
     pub metrics_address: BindAddress,
     /// The cluster's objects. Without them, checks of Services do not run.
     pub cluster: Option<Cluster>,
+    /// The problems with these objects.
+    pub problems: Vec<Problem>,
     /// Whether the objects are from the API server, which was asked only for the Node with this node's
     /// name.
     pub is_from_api_server: bool,
@@ -114,6 +116,11 @@ impl NodeFacts {
     /// The cluster's objects, if they were given.
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
         self.options.cluster.as_ref()
+    }
+
+    /// What reading the objects found.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.options.problems
     }
 
     /// Whether the API server was asked for the objects, and only for the Node with this node's name.

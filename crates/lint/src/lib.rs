@@ -5,10 +5,11 @@
 //!         └──▶ documents ─────────▶ checks of fields, ignored codes, lines ──┴▶ LintFindings
 //! ```
 //!
-//! The checks of Services are pure functions of the snapshot. The doctor uses them too, for the
-//! objects of a cluster. Time is linear in the input, except that objects are sorted by name.
+//! The checks of Services are pure functions of the snapshot. The doctor uses them too, and [`lint_cluster`]
+//! for the objects of a cluster. Time is linear in the input, except that objects are sorted by name.
 
 mod address_claims;
+mod cluster;
 mod documents;
 mod endpoints;
 mod ephemeral_ports;
@@ -30,6 +31,7 @@ mod source_ranges;
 mod written;
 
 pub use address_claims::frontend_conflict;
+pub use cluster::{ClusterObjects, lint_cluster};
 pub use endpoints::unavailable;
 pub use ephemeral_ports::{EphemeralNodePort, PortRange, ephemeral_node_ports};
 pub use finding::LintFinding;

@@ -127,7 +127,8 @@ fn invalid(problem: &Problem) -> Option<(Source, ObjectName)> {
     problem.source.clone().zip(problem.object.clone()).filter(|_| is_invalid)
 }
 
-fn of_problem(problem: Problem) -> LintFinding {
+/// The finding about a problem that reading found.
+pub(crate) fn of_problem(problem: Problem) -> LintFinding {
     let Problem { source, object, field, message, code, .. } = problem;
     // All problems of manifests have a code.
     let code = code.unwrap_or(ProblemCode::InvalidDocument);

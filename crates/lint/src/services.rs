@@ -88,11 +88,7 @@ impl<'a> ServiceIndex<'a> {
         for (service, size) in &snapshot.too_large {
             findings.push(self.about(too_large(service, size), service));
         }
-        for service in &objects.services {
-            let name = object_name(Kind::Service, &service.object.metadata);
-            let of_ranges = source_ranges::check(&service.object).into_iter();
-            findings.extend(of_ranges.map(|of| of.about(&name).at(Some(&service.source))));
-        }
+        findings.extend(source_ranges::of_services(&objects.services));
         findings
     }
 

@@ -2,17 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use rulegen_model::{ProblemCode, Service};
+use rulegen_model::{Kind, ProblemCode, Service, Sourced};
 use rulegen_net::{IpFamily, parse_address, parse_network, special_use};
 
 use crate::finding::LintFinding;
+use crate::references::object_name;
 
 const FIELD: &str = "spec.loadBalancerSourceRanges";
 
+/// The findings about all Services.
+pub(crate) fn of_services(services: &[Sourced<Service>]) -> Vec<LintFinding> {
+    let of_service = |Sourced { source, object }: &Sourced<Service>| {
+        let name = object_name(Kind::Service, &object.metadata);
+        let source = Arc::clone(source);
+        check(object).into_iter().map(move |of| of.about(&name).at(Some(&source)))
+    };
+    services.iter().flat_map(of_service).collect()
+}
+
 /// The findings about one Service.
-pub(crate) fn check(service: &Service) -> Vec<LintFinding> {
+fn check(service: &Service) -> Vec<LintFinding> {
     let spec = &service.spec;
     if spec.kind.as_deref() != Some("LoadBalancer") {
         return Vec::new();

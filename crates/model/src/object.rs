@@ -235,7 +235,7 @@ pub struct LoadBalancerIngress {
 }
 
 /// A discovery.k8s.io/v1 EndpointSlice.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
     #[serde(deserialize_with = "object")]
@@ -256,7 +256,7 @@ impl EndpointSlice {
 }
 
 /// One entry of an EndpointSlice's `endpoints`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SliceEndpoint {
     #[serde(deserialize_with = "or_default")]
@@ -271,7 +271,7 @@ pub struct SliceEndpoint {
 }
 
 /// `targetRef` of an endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct TargetRef {
     #[serde(deserialize_with = "or_default")]
@@ -295,7 +295,7 @@ impl SliceEndpoint {
 }
 
 /// `conditions` of an endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointConditions {
     pub ready: Option<bool>,
@@ -304,7 +304,7 @@ pub struct EndpointConditions {
 }
 
 /// `hints` of an endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointHints {
     #[serde(deserialize_with = "objects")]
@@ -314,7 +314,7 @@ pub struct EndpointHints {
 }
 
 /// A zone or node that a hint names.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct HintedName {
     #[serde(deserialize_with = "or_default")]
@@ -322,7 +322,7 @@ pub struct HintedName {
 }
 
 /// One entry of an EndpointSlice's `ports`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct EndpointPort {
     #[serde(deserialize_with = "or_default")]
@@ -396,7 +396,7 @@ pub(crate) struct EndpointAddress {
 }
 
 /// A core/v1 Node.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeObject {
     #[serde(deserialize_with = "object")]
@@ -408,7 +408,7 @@ pub struct NodeObject {
 }
 
 /// `spec` of a Node.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeSpec {
     #[serde(rename = "podCIDR")]
@@ -420,7 +420,7 @@ pub struct NodeSpec {
 }
 
 /// One entry of a Node's `spec.taints`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Taint {
     #[serde(deserialize_with = "or_default")]
@@ -446,7 +446,7 @@ pub struct ServiceCidrSpec {
 }
 
 /// `status` of a Node.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeStatus {
     #[serde(deserialize_with = "objects")]
@@ -454,7 +454,7 @@ pub struct NodeStatus {
 }
 
 /// One entry of a Node's `status.addresses`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeAddress {
     #[serde(rename = "type", deserialize_with = "or_default")]

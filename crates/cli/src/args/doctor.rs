@@ -27,7 +27,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks. They are stable across versions.
-pub(crate) const CHECK_NAMES: [&str; 27] = [
+pub(crate) const CHECK_NAMES: [&str; 28] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -50,6 +50,7 @@ pub(crate) const CHECK_NAMES: [&str; 27] = [
     "affinity-sets",
     "node-name",
     "pod-network",
+    "objects",
     "endpoints",
     "address-claims",
     "node-addresses",

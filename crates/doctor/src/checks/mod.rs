@@ -19,6 +19,7 @@ mod nat_order;
 mod node_addresses;
 mod node_name;
 mod node_ports;
+mod objects;
 mod other_mode;
 mod pod_network;
 mod route_localnet;
@@ -43,7 +44,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 27] = [
+pub static CHECKS: [Check; 28] = [
     Check {
         name: "kernel-features",
         about: "the kernel and iptables support all rules",
@@ -141,6 +142,11 @@ pub static CHECKS: [Check; 27] = [
         name: "pod-network",
         about: "this node's pods are in the pod network (clusterCIDR)",
         run: pod_network::run,
+    },
+    Check {
+        name: "objects",
+        about: "rulegen lint finds no fault in the cluster's objects",
+        run: objects::run,
     },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {

@@ -50,6 +50,7 @@ fn options(found: Inputs, args: &DoctorArgs) -> DoctorOptions {
         config: found.config,
         metrics_address: found.metrics_address,
         cluster: found.cluster,
+        problems: found.problems,
         is_from_api_server: found.is_from_api_server,
         families: args.family.ip_family.map(families::chosen),
         table: args.proxy.nftables.nftables_table.clone(),
