@@ -196,11 +196,7 @@ impl Run<'_> {
         let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
         let node = inputs.node(case.node.as_deref(), &self.file.inputs)?;
         let objects = changed(case, inputs)?;
-        let is_known = objects.nodes.iter().any(|of| of.object.metadata.name == node);
-        if !is_known && !inputs.objects.nodes.is_empty() {
-            let message = format!("removes node {node:?}, whose rules are tested");
-            return Err(FileProblem::of("when", message));
-        }
+        check_node_is_left(&node, &objects, inputs)?;
         let unchanged = self.compiled.of(&node, mode, &inputs.objects, &inputs.config);
         let mut of_changed = CompiledNodes::default();
         let compiled = match &objects {
@@ -309,6 +305,26 @@ impl TestVerdict {
         };
         (verdict, not_checked)
     }
+}
+
+/// Checks that the changes of a case leave the node whose rules are tested.
+fn check_node_is_left(
+    node: &str,
+    after: &Objects,
+    inputs: &CaseInputs,
+) -> Result<(), FileProblem> {
+    let mut left = after.nodes.iter().map(|of| of.object.metadata.name.as_str()).peekable();
+    let first = left.peek().copied();
+    if inputs.objects.nodes.is_empty() || left.any(|of| of == node) {
+        return Ok(());
+    }
+    let remedy = match first {
+        Some(first) => format!("give the case another node, such as `node: {first}`"),
+        None => "no other Node is left: add one to the manifests, and name it as the case's node"
+            .to_owned(),
+    };
+    let message = format!("removes node {node:?}, whose rules are tested: {remedy}");
+    Err(FileProblem::of("when", message))
 }
 
 /// Checks that the node of a sender is in the input.
