@@ -9,6 +9,7 @@ use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::{IpFamily, parse_network};
 use rulegen_ruleset::nftables::{
     Condition, Data, Key, Name, Number, Selector, Statement, Table, Value as Part, Verdict,
+    parse_tables,
 };
 use serde_json::{Value, json};
 
@@ -69,6 +70,19 @@ proptest! {
             plans(objects, &config).map(|(_, plan)| nftables::table(&plan, &"rulegen".into()).to_text())
         };
         prop_assert_eq!(texts(&given), texts(&shuffled));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Printed tables are parsed back to the same tables.
+    #[test]
+    fn nftables_text_is_parsed_back(objects in objects(), config in in_nftables_mode()) {
+        let tables =
+            plans(&objects, &config).map(|(_, plan)| nftables::table(&plan, &"rulegen".into()));
+        let text: String = tables.iter().map(Table::to_text).collect();
+        prop_assert_eq!(parse_tables(&text), Ok(tables.to_vec()), "{}", text);
     }
 }
 

@@ -23,6 +23,7 @@ mod linearize;
 mod merge;
 mod name;
 mod nftrace;
+mod parse;
 mod part;
 mod rule;
 mod set;
@@ -32,6 +33,7 @@ mod text;
 mod trace;
 mod transaction;
 mod value;
+mod words;
 
 pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
@@ -49,6 +51,7 @@ pub use nftrace::{
     ChainId, HookPosition, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
     TraceTarget, TraceVerdict, TracedRule,
 };
+pub use parse::{TableTextError, parse_tables};
 pub use part::{ElementsInQuestion, TablePart};
 pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Set};

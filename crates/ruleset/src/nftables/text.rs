@@ -57,7 +57,7 @@ struct TableTemplate<'a> {
 
 /// A family by its keyword in nft's syntax.
 #[derive(Clone, Copy)]
-struct FamilyKeyword(IpFamily);
+pub(super) struct FamilyKeyword(pub(super) IpFamily);
 
 impl Display for FamilyKeyword {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -86,7 +86,7 @@ impl Set {
     }
 }
 
-fn by_type(field: Field, family: FamilyKeyword) -> &'static str {
+pub(super) fn by_type(field: Field, family: FamilyKeyword) -> &'static str {
     match (field, family.0) {
         (Field::Address, IpFamily::Ipv4) => "ipv4_addr",
         (Field::Address, IpFamily::Ipv6) => "ipv6_addr",
@@ -97,7 +97,7 @@ fn by_type(field: Field, family: FamilyKeyword) -> &'static str {
 }
 
 /// nft has no type name for generated numbers.
-fn by_expression(field: Field, family: FamilyKeyword) -> String {
+pub(super) fn by_expression(field: Field, family: FamilyKeyword) -> String {
     match field {
         Field::Address => format!("{family} daddr"),
         Field::Protocol => "meta l4proto".to_owned(),
