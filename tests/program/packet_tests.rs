@@ -42,16 +42,31 @@ fn packet_tests_exit_status_is_that_of_the_worst_file() {
     assert_eq!(status(&["passes.yaml", "fails.yaml"]).0, 1);
     for (file, part) in [
         ("wrong-case.yaml", "case \"a\": to: Service default/shop has no such port"),
-        ("wrong-file.yaml", "case \"a\": expects: unknown field, did you mean \"expect\"?"),
-        ("wrong-input.yaml", "inputs.manifests: none.yaml: cannot read file"),
-        ("broken.yaml", "inputs.manifests: broken.txt"),
-        ("wrong-config.yaml", "inputs.config: inputs.configuration"),
-        ("missing.yaml", "cannot read file"),
+        (
+            "wrong-file.yaml",
+            "ERROR wrong-file.yaml:3: case \"a\": expects: unknown field, did you mean \"expect\"?",
+        ),
+        (
+            "wrong-input.yaml",
+            "ERROR wrong-input.yaml: inputs.manifests: none.yaml: cannot read file",
+        ),
+        ("broken.yaml", "ERROR broken.yaml: inputs.manifests: broken.txt"),
+        ("wrong-config.yaml", "ERROR wrong-config.yaml: inputs.configuration: detectLocalMode: "),
+        ("missing.yaml", "ERROR missing.yaml: cannot read file: No such file"),
+        (".", "ERROR .: is a folder: name the test files in it, such as ./*.yaml\n"),
+        (
+            "shop.yaml",
+            "ERROR shop.yaml: not a test file: it has more than one document (manifests belong in \
+             `inputs.manifests`). A test file begins with `inputs: {manifests: [FILE]}`, followed by \
+             `cases:`",
+        ),
     ] {
         let (code, text) = status(&["fails.yaml", file]);
         assert_eq!(code, 2, "{file}: {text}");
         assert!(text.contains(part), "{file}: {text}");
         assert!(text.contains("test a (iptables) ... FAILED"), "other files run too: {text}");
+        let errors = if file == "wrong-case.yaml" { "; 2 errors\n" } else { "; 1 error\n" };
+        assert!(text.contains(errors) && !text.contains("running 0 tests"), "{text}");
     }
 }
 

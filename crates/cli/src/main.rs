@@ -11,6 +11,7 @@ mod log;
 mod mode;
 mod paint;
 mod plain;
+mod plural;
 mod problems;
 mod question;
 mod shown;

@@ -24,6 +24,7 @@ mod packet;
 mod problem;
 mod read;
 mod run;
+mod settings_text;
 #[cfg(test)]
 mod tests;
 mod wrong_value;
@@ -38,6 +39,8 @@ pub use flexible::{ListOr, TextOr};
 pub use generate::{GeneratedTests, generate};
 pub use inputs::CaseInputs;
 pub use live::{LivePacket, LiveRules};
+pub use no_node::no_node;
 pub use problem::FileProblem;
 pub use read::{read_test_file, schema};
 pub use run::{CaseNote, CaseReport, CaseVerdict, Failure, OnConditions, run, run_live};
+pub use settings_text::SettingsText;

@@ -54,6 +54,57 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn test_file_with_other_content_is_refused_with_the_beginning_of_a_test_file() {
+    for (text, what) in [
+        ("", "it is empty"),
+        ("# only a comment\n", "it is empty"),
+        ("{}", "it is empty"),
+        ("[a]", "it is a list"),
+        ("text", "it is a string"),
+        (
+            "kind: Service\napiVersion: v1\nmetadata: {name: a}\nspec: {}\n",
+            "it is a manifest of kind Service, which belongs in `inputs.manifests`",
+        ),
+        (
+            "kind: KubeProxyConfiguration\nmode: nftables\n",
+            "it is a KubeProxyConfiguration, which belongs in `inputs.config`",
+        ),
+        (
+            "a: 1\n---\nb: 2\n",
+            "it has more than one document (manifests belong in `inputs.manifests`)",
+        ),
+        ("groups: []\n", "it has none of the fields cases, inputs, mode"),
+    ] {
+        let found = problems(text);
+        let start = format!(
+            "not a test file: {what}. A test file begins with `inputs: {{manifests: [FILE]}}`"
+        );
+        assert!(found.len() == 1 && found[0].starts_with(&start), "{text}: {found:?}");
+    }
+    assert_eq!(problems("case: []"), ["case: unknown field, did you mean \"cases\"?"]);
+}
+
+#[test]
+fn test_file_problem_has_the_line_of_its_field() {
+    let start = "inputs:\n  manifests: [a]\ncases:\n";
+    let case = "- name: a\n  from: outside\n  to: default/web:80\n  expect: {outcome: endpoint}\n";
+    for (text, line) in [
+        (format!("{start}{case}{}", case.replace("outcome", "outcom")), 11),
+        (format!("{start}{case}{}", case.replace("endpoint", "drop")), 11),
+        (format!("{start}{case}{case}"), 8),
+        (format!("{start}{}", case.replace("  to: default/web:80\n", "")), 4),
+        (
+            format!("{start}{case}")
+                .replace("manifests: [a]", "manifests: [a]\n  config: b\n  configuration: {}"),
+            4,
+        ),
+    ] {
+        let problems = read_test_file(&text).unwrap_err();
+        assert_eq!(problems.iter().map(|of| of.line).collect::<Vec<_>>(), [Some(line)], "{text}");
+    }
+}
+
+#[test]
 fn test_file_that_is_no_test_file_is_refused_by_field() {
     assert_eq!(problems("inputs: [").len(), 1);
     assert_eq!(problems("cases: []"), ["missing: inputs"]);

@@ -36,7 +36,7 @@ pub(crate) fn wrong_value(root: &Value, file: &Value, path: &[PathStep]) -> Opti
             let wanted =
                 in_words(schemas.iter().flat_map(|of| types(of)).filter(|of| *of != "null"));
             let subject = if path.is_empty() { "the file " } else { "" };
-            let found = with_article(type_of(value));
+            let found = in_yaml(value);
             (!wanted.is_empty()).then(|| here(format!("{subject}is {found}, use {wanted}")))
         }
         Value::Object(fields) => {
@@ -108,7 +108,7 @@ fn not_one_of(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// The fields of some schemas.
-fn known_fields<'a>(schemas: &[&'a Value]) -> Vec<&'a str> {
+pub(crate) fn known_fields<'a>(schemas: &[&'a Value]) -> Vec<&'a str> {
     let fields = schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
     let mut fields: Vec<&str> = fields.flat_map(|of| of.keys().map(String::as_str)).collect();
     fields.sort_unstable();
@@ -172,8 +172,13 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
+/// The type of a value in the words of YAML.
+pub(crate) fn in_yaml(value: &Value) -> &'static str {
+    with_article(type_of(value))
+}
+
 /// A type in the words of YAML.
-fn with_article(of: &str) -> &str {
+fn with_article(of: &str) -> &'static str {
     match of {
         "null" => "empty",
         "boolean" => "true or false",

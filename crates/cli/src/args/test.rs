@@ -25,7 +25,7 @@ Examples:
   rulegen test --generate -f cluster.json --hostname-override node-1 cluster-tests.yaml
   rulegen test --watch cluster-tests.yaml
 
-JSON: files [{file, problems [{case, field, message}], cases [{name, mode, result, conditions \
+JSON: files [{file, problems [{case, field, line, message}], cases [{name, mode, result, conditions \
 [{code, text, chains}], failures [{mismatches [{field, expected, actual}], explanation}], problem, reason}]}]; \
 summary {passed, conditional, failed, errors, ignored}. \
 result is passed, conditional, failed, error or ignored, which has a reason; a conditional case passes unless one of its \

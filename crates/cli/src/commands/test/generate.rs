@@ -11,6 +11,7 @@ use rulegen_packet_tests::{GeneratedTests, InputFiles, generate};
 use super::inputs::InputReader;
 use crate::args::TestArgs;
 use crate::commands::print;
+use crate::plural::counted;
 use crate::problems::{self, say};
 
 pub(super) fn run(args: &TestArgs) -> Result<()> {
@@ -54,7 +55,7 @@ pub(super) fn run(args: &TestArgs) -> Result<()> {
         return print(&String::from_utf8_lossy(&text));
     }
     write_new(file, &text)?;
-    say(&format!("{}: {} cases written", file.display(), tests.cases.len()));
+    say(&format!("{}: {} written", file.display(), counted(tests.cases.len(), "case")));
     Ok(())
 }
 

@@ -30,6 +30,9 @@ pub(super) fn load(path: &Path) -> LoadedFile {
     LoadedFile { path: path.to_owned(), read, warnings, tests }
 }
 
+/// The field of a configuration in the test file itself.
+const CONFIGURATION: &str = "inputs.configuration";
+
 /// Reads the inputs of one test file.
 #[derive(Default)]
 pub(crate) struct InputReader {
@@ -39,9 +42,7 @@ pub(crate) struct InputReader {
 
 impl InputReader {
     fn load_tests(&mut self, path: &Path) -> Result<(TestFile, CaseInputs), Vec<FileProblem>> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| vec![problem("", format!("cannot read file: {error}"))])?;
-        let tests = read_test_file(&text)?;
+        let tests = read_test_file(&text_of(path).map_err(|problem| vec![problem])?)?;
         let inputs = self.load(&tests.inputs, path.parent().unwrap_or(Path::new("")))?;
         Ok((tests, inputs))
     }
@@ -63,7 +64,7 @@ impl InputReader {
         // Tests may be about a node without Services.
         in_manifests.extend(completed(&mut objects, &in_manifests, IfEmpty::RefuseWithoutNode));
         let wrong = [
-            errors("inputs.config", &in_config),
+            config_errors(files, &in_config),
             unknown_fields(files, &in_config),
             errors("inputs.manifests", &in_manifests),
         ];
@@ -89,13 +90,13 @@ impl InputReader {
                 self.read.push(path.clone());
                 let content = std::fs::read(&path).map_err(|error| {
                     let message = format!("{}: cannot read file: {error}", path.display());
-                    vec![problem("inputs.config", message)]
+                    vec![FileProblem::of("inputs.config", message)]
                 })?;
                 Some(ConfigFile { path, content })
             }
             (None, Some(fields)) => {
                 let content = with_type(fields).to_string().into_bytes();
-                Some(ConfigFile { path: "inputs.configuration".into(), content })
+                Some(ConfigFile { path: CONFIGURATION.into(), content })
             }
         };
         // Cases run in both modes, and must not depend on the rules of this machine.
@@ -104,6 +105,17 @@ impl InputReader {
             configuration::effective(file.as_ref(), flags, &Name::from("rulegen"));
         Ok((ProxyConfig::from(&config), problems))
     }
+}
+
+fn text_of(path: &Path) -> Result<String, FileProblem> {
+    if path.is_dir() {
+        let files = path.join("*.yaml");
+        let message =
+            format!("is a folder: name the test files in it, such as {}", files.display());
+        return Err(FileProblem::of("", message));
+    }
+    std::fs::read_to_string(path)
+        .map_err(|error| FileProblem::of("", format!("cannot read file: {error}")))
 }
 
 /// Unknown fields of a configuration in the test file itself are wrong, as all its unknown fields.
@@ -119,7 +131,7 @@ fn unknown_fields(files: &InputFiles, found: &[Problem]) -> Vec<FileProblem> {
             Some(known) => format!("{field}: unknown field, did you mean {known:?}?"),
             None => format!("{field}: unknown field, use one of {}", known.join(", ")),
         };
-        problem("inputs.configuration", message)
+        FileProblem::of(CONFIGURATION, message)
     });
     wrong.collect()
 }
@@ -149,9 +161,15 @@ fn errors(field: &str, found: &[Problem]) -> Vec<FileProblem> {
         return Vec::new();
     }
     let wrong = found.iter().filter(|problem| problem.severity >= Severity::Incomplete);
-    wrong.map(|of| problem(field, of.to_string())).collect()
+    wrong.map(|of| FileProblem::of(field, of.to_string())).collect()
 }
 
-pub(super) fn problem(field: &str, message: String) -> FileProblem {
-    FileProblem { case: None, field: field.to_owned(), message }
+/// Errors of the configuration. One in the test file itself has no file of its own.
+fn config_errors(files: &InputFiles, found: &[Problem]) -> Vec<FileProblem> {
+    if files.config.is_some() {
+        return errors("inputs.config", found);
+    }
+    let without_source: Vec<Problem> =
+        found.iter().map(|of| Problem { source: None, object: None, ..of.clone() }).collect();
+    errors(CONFIGURATION, &without_source)
 }

@@ -22,7 +22,7 @@ fn write_all(out: &mut String, reports: &[FileReport]) -> std::fmt::Result {
             write_case(out, report, case)?;
         }
         if !report.problems.is_empty() {
-            let lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            let lines = report.problem_lines();
             let file = escaped(&report.file);
             writeln!(out, "    <testcase name=\"{file}\" classname=\"{file}\">")?;
             let (first, all) = (lines.first().map(String::as_str), lines.join("\n"));

@@ -25,6 +25,13 @@ pub(super) struct TestSummary {
     pub(super) ignored: usize,
 }
 
+impl FileReport {
+    /// The problems, each with the file.
+    pub(super) fn problem_lines(&self) -> Vec<String> {
+        self.problems.iter().map(|problem| problem.in_file(&self.file)).collect()
+    }
+}
+
 pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> TestSummary {
     let mut summary = TestSummary::default();
     for report in reports {

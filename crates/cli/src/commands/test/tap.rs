@@ -23,8 +23,7 @@ pub(super) fn describe(reports: &[FileReport]) -> String {
             points.push((is_ok, name, details));
         }
         if !report.problems.is_empty() {
-            let lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-            points.push((false, escaped(&report.file), lines.join("\n")));
+            points.push((false, escaped(&report.file), report.problem_lines().join("\n")));
         }
     }
     let mut out = format!("TAP version 14\n1..{}\n", points.len());

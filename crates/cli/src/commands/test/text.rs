@@ -7,6 +7,7 @@ use rulegen_packet_tests::{CaseReport, CaseVerdict};
 use super::report::{FileReport, TestSummary, details_with, name, summary};
 use crate::paint::Paint;
 use crate::plain::plain;
+use crate::plural::counted;
 
 pub(super) fn describe(reports: &[FileReport], paint: Paint) -> String {
     let mut out = String::new();
@@ -17,8 +18,10 @@ pub(super) fn describe(reports: &[FileReport], paint: Paint) -> String {
 
 fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt::Result {
     for report in reports {
-        let tests = if report.cases.len() == 1 { "test" } else { "tests" };
-        writeln!(out, "running {} {tests} of {}", report.cases.len(), report.file)?;
+        if report.problems.is_empty() {
+            let tests = counted(report.cases.len(), "test");
+            writeln!(out, "running {tests} of {}", plain(&report.file))?;
+        }
         for case in &report.cases {
             let verdict = match &case.verdict {
                 CaseVerdict::Passed => paint.comes("ok"),
@@ -39,8 +42,8 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
                 writeln!(out, "    {} {}", paint.changes("note:"), plain(&note.to_string()))?;
             }
         }
-        for problem in &report.problems {
-            writeln!(out, "{} {}", paint.goes("ERROR"), plain(&problem.to_string()))?;
+        for problem in report.problem_lines() {
+            writeln!(out, "{} {}", paint.goes("ERROR"), plain(&problem))?;
         }
         writeln!(out)?;
     }
@@ -67,8 +70,9 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         0 => paint.comes("ok"),
         _ => paint.goes("FAILED"),
     };
+    let errors = counted(errors, "error");
     writeln!(
         out,
-        "test result: {result}. {passed} passed{conditional}; {failed} failed; {errors} errors{ignored}"
+        "test result: {result}. {passed} passed{conditional}; {failed} failed; {errors}{ignored}"
     )
 }
