@@ -59,10 +59,57 @@ fn golden_check_shows_changes_by_service_in_both_modes_once_for_all_nodes() {
         "8 files differ. If the changes are intended, run: rulegen golden --update golden\n";
     assert!(text.ends_with(remedy), "{text}");
     assert_eq!(text.matches("~ default/web-service TCP").count(), 2, "one per mode: {text}");
-    assert!(text.contains("  ~ NodePort *:30080/TCP\n    - endpoint 10.244.3.7:8080\n"), "{text}");
-    assert!(text.contains("  map ip rulegen endpoints: changed\n"), "{text}");
+    let changed = "  ~ NodePort *:30080/TCP\n    - endpoint 10.244.3.7:8080\n    + endpoint 10.244.3.9:8080\n";
+    assert_eq!(text.matches(changed).count(), 2, "one per mode: {text}");
+    assert!(text.contains("  ip rulegen set endpoints: changed\n"), "{text}");
+    assert_eq!(
+        text.matches("Plan: 0 services to add, 1 to change, 0 to remove").count(),
+        2,
+        "{text}"
+    );
     assert!(!text.contains("example-service"), "{text}");
     assert_eq!(fs::read(&files(&scratch)[0]).unwrap(), before, "--check writes nothing");
+}
+
+#[test]
+fn golden_check_says_where_a_stored_file_is_not_readable() {
+    let scratch = example("golden-unreadable");
+    assert_eq!(run(&scratch, "--update").0, 0);
+    edit(&scratch, "golden/rules/default/node-1.nft", "\tset cluster-ips {", "\tset cluster-ips");
+    edit(&scratch, "golden/rules/default/node-2.iptables-save", "*filter", "*filter\nnonsense");
+    let (status, text) = run(&scratch, "--check");
+    assert_eq!(status, 1);
+    for part in [
+        "node-1.nft\nwas not written by rulegen golden: line 5: unknown syntax: set cluster-ips\n",
+        "node-2.iptables-save\nis not in the format of iptables-save: line 3: ",
+        "2 files differ.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// Of Services, and of a node that is not the configuration's.
+#[test]
+fn golden_warns_of_problems_and_conflicts_with_file_and_object_once() {
+    let scratch = example("golden-problems");
+    let path = scratch.0.join("nodeport.yaml");
+    let mut manifest = fs::read_to_string(&path).unwrap();
+    manifest = manifest.replacen("  - 10.244.2.0/24", "  - 10.244.2.0/33", 1);
+    manifest += "---\napiVersion: v1\nkind: Service\nmetadata: {name: taker}\nspec:\n  type: NodePort\n  \
+                 clusterIP: 10.96.0.77\n  ports: [{port: 80, nodePort: 30080}]\n";
+    scratch.write("nodeport.yaml", manifest);
+    for (action, status) in [("--update", 0), ("--check", 0)] {
+        let output = rulegen(&scratch.0, &["golden", action, "golden"]);
+        let found = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{found}");
+        for part in
+            ["Node node-2: ", "Service default/taker: node port 30080 (TCP, IPv4) is claimed by"]
+        {
+            assert_eq!(found.matches(part).count(), 1, "{part}: {found}");
+            let line = found.lines().find(|line| line.contains(part)).unwrap();
+            assert!(line.starts_with("warning: golden/../nodeport.yaml (document "), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -110,12 +157,63 @@ fn golden_update_replaces_no_file_that_it_did_not_write() {
 #[test]
 fn golden_settings_are_checked_before_anything_is_written() {
     for (from, to, part) in [
-        ("nodes: [node-1, node-2]", "nodes: [node-7]", "the manifests have no Node \"node-7\""),
-        ("nodes:", "node:", "unknown field `node`"),
-        ("name: default", "name: ../up", "invalid name \"../up\""),
-        ("name: default", "name: masquerade-all", "two configurations have the name"),
-        ("masqueradeAll: true", "masqueradeAll: 7", "masqueradeAll"),
-        ("../nodeport.yaml", "none.yaml", "cannot read file"),
+        (
+            "nodes: [node-1, node-2]",
+            "nodes: [node-7]",
+            "error: golden/golden.yaml: nodes: no Node \"node-7\" in the input, did you mean \"node-3\"?\n",
+        ),
+        (
+            "nodes:",
+            "node:",
+            "error: golden/golden.yaml:2: node: unknown field, did you mean \"nodes\"?\n",
+        ),
+        (
+            "- name: default",
+            "- name: default\n  confg: a",
+            "error: golden/golden.yaml:5: configurations[0].confg: unknown field, did you mean \"config\"?\n",
+        ),
+        (
+            "nodes: [node-1, node-2]",
+            "modes: [iptable]",
+            "error: golden/golden.yaml:2: modes[0]: unknown value \"iptable\", did you mean \"iptables\"?\n",
+        ),
+        (
+            "manifests: [../nodeport.yaml]",
+            "manifests: ../nodeport.yaml",
+            "error: golden/golden.yaml:1: manifests: is a string, use a list\n",
+        ),
+        ("manifests: [../nodeport.yaml]", "", "error: golden/golden.yaml:2: missing: manifests\n"),
+        (
+            "nodes: [node-1, node-2]",
+            "modes: []",
+            "error: golden/golden.yaml:2: modes: empty: name at least iptables or nftables\n",
+        ),
+        (
+            "name: default",
+            "name: ../up",
+            "error: golden/golden.yaml:4: configurations[0].name: invalid name \"../up\"",
+        ),
+        (
+            "name: default",
+            "name: masquerade-all",
+            "error: golden/golden.yaml:5: configurations[1].name: another configuration has the same name\n",
+        ),
+        (
+            "iptables: {masqueradeAll: true}",
+            "iptables: {masqueradeAll: 7}",
+            "error: golden/golden.yaml: configurations[1].configuration: iptables.masqueradeAll: ",
+        ),
+        (
+            "iptables: {masqueradeAll: true}",
+            "iptables: {masqueradAll: true}",
+            "error: golden/golden.yaml: configurations[1].configuration: iptables.masqueradAll: \
+             unknown field, did you mean \"masqueradeAll\"?\n",
+        ),
+        (
+            "../nodeport.yaml",
+            "none.yaml",
+            "error: golden/golden.yaml: manifests: golden/none.yaml: cannot read file",
+        ),
     ] {
         let scratch = example("golden-settings");
         edit(&scratch, "golden/golden.yaml", from, to);

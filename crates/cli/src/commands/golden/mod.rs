@@ -11,12 +11,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use self::files::RulesFolder;
-use self::render::RulesFile;
+use self::render::{RenderedFiles, RulesFile};
 use self::settings::Settings;
 use super::print;
 use crate::args::GoldenArgs;
 use crate::paint::Paint;
-use crate::problems::{print_error, say};
+use crate::plural::counted;
+use crate::problems::{self, print_error, say};
 
 /// The status for an invalid file or input.
 const INVALID: u8 = 2;
@@ -30,9 +31,11 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<ExitCode> {
 
 fn compare_or_update(args: &GoldenArgs) -> Result<u8> {
     let settings = Settings::read(&args.folder)?;
-    let wanted = render::all(&settings, &args.folder)?;
+    let RenderedFiles { files, problems: found } = render::all(&settings, &args.folder)?;
+    // They do not change the status: the rules are those that the node would have.
+    problems::print(&found.into_iter().collect::<Vec<_>>());
     let folder = RulesFolder::open(&args.folder)?;
-    if args.update { update(&folder, &wanted) } else { check(args, &folder, &wanted) }
+    if args.update { update(&folder, &files) } else { check(args, &folder, &files) }
 }
 
 fn check(
@@ -61,7 +64,8 @@ fn check(
     }
     let count: usize = paths_by_change.iter().map(|(_, paths)| paths.len()).sum();
     if count == 0 {
-        print(&format!("{} files are up to date\n", wanted.len()))?;
+        let are = if wanted.len() == 1 { "is" } else { "are" };
+        print(&format!("{} {are} up to date\n", counted(wanted.len(), "file")))?;
         return Ok(0);
     }
     let mut out = String::new();
@@ -102,6 +106,7 @@ fn update(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<
         folder.remove(path)?;
     }
     let unchanged = wanted.len() - written;
-    say(&format!("{written} files written, {unchanged} unchanged, {} removed", stale.len()));
+    let written = counted(written, "file");
+    say(&format!("{written} written, {unchanged} unchanged, {} removed", stale.len()));
     Ok(0)
 }
