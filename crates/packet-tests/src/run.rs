@@ -1,7 +1,7 @@
 //! Runs the cases of a test file.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
@@ -98,17 +98,61 @@ pub enum OnConditions {
     Fail,
 }
 
-/// Runs all cases, each in its modes.
+/// Runs all cases, each in its modes. Cases with equal changes share the changed input and its rules.
 pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
-    let mut run = Run { file, inputs, compiled: CompiledNodes::default(), live: None };
-    let mut reports = Vec::new();
-    for case in &file.cases {
-        for mode in modes(case.mode.unwrap_or(file.mode)) {
-            let verdict = run.verdict(case, *mode);
-            reports.push(CaseReport::of(case, *mode, verdict));
+    run_with_cost(file, inputs).0
+}
+
+/// What a run costs, without regard to the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RunCost {
+    /// Changed copies of the input.
+    pub(crate) changed_inputs: usize,
+    /// Times that the rules of one node in one mode were compiled.
+    pub(crate) compiled: usize,
+}
+
+pub(crate) fn run_with_cost(file: &TestFile, inputs: &CaseInputs) -> (Vec<CaseReport>, RunCost) {
+    let mut run = Run::new(file, inputs, None);
+    let mut cost = RunCost::default();
+    let mut reports: Vec<Vec<CaseReport>> = vec![Vec::new(); file.cases.len()];
+    for cases in with_equal_changes(&file.cases) {
+        let Some((_, first)) = cases.first() else { continue };
+        let mut changed = changed(first, inputs);
+        for (n, case) in cases {
+            let of_modes = modes(case.mode.unwrap_or(file.mode)).iter().map(|mode| {
+                let verdict = run.verdict(case, *mode, &mut changed);
+                CaseReport::of(case, *mode, verdict)
+            });
+            let of_modes: Vec<CaseReport> = of_modes.collect();
+            if let Some(place) = reports.get_mut(n) {
+                *place = of_modes;
+            }
+        }
+        // Dropped before the next ones: a cluster can be large.
+        if let Ok(Some(changed)) = changed {
+            cost.changed_inputs += 1;
+            cost.compiled += changed.rules.len();
         }
     }
-    reports
+    cost.compiled += run.unchanged.rules.len();
+    (reports.into_iter().flatten().collect(), cost)
+}
+
+/// The cases with their positions, in groups that change the input in the same way.
+fn with_equal_changes(cases: &[Case]) -> Vec<Vec<(usize, &Case)>> {
+    let mut groups: Vec<Vec<(usize, &Case)>> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for (n, case) in cases.iter().enumerate() {
+        // Only to find equal ones: a patch is a JSON object, which has no hash.
+        let key = serde_json::to_string(&case.when).unwrap_or_default();
+        let group = *known.entry(key).or_insert(groups.len());
+        match groups.get_mut(group) {
+            Some(group) => group.push((n, case)),
+            None => groups.push(vec![(n, case)]),
+        }
+    }
+    groups
 }
 
 /// Runs all cases with the rules in the kernel of the node that the file names. What-if cases, those
@@ -119,13 +163,12 @@ pub fn run_live(
     live: &dyn LiveRules,
     on_conditions: OnConditions,
 ) -> Vec<CaseReport> {
-    let live_rules = Some((live, on_conditions));
-    let mut run = Run { file, inputs, compiled: CompiledNodes::default(), live: live_rules };
+    let mut run = Run::new(file, inputs, Some((live, on_conditions)));
     let mode = live.mode();
     let report = |case: &Case| {
         let verdict = match run.ignored(case, mode) {
             Ok(Some(reason)) => Ok((CaseVerdict::Ignored(reason), Vec::new())),
-            Ok(None) => run.verdict(case, mode),
+            Ok(None) => run.verdict(case, mode, &mut Ok(None)),
             Err(problem) => Err(problem),
         };
         CaseReport::of(case, mode, verdict)
@@ -152,32 +195,47 @@ fn modes(of: Modes) -> &'static [ProxyMode] {
     }
 }
 
-/// The rules of one input, by mode and node. Most cases use the same.
-#[derive(Default)]
-struct CompiledNodes(BTreeMap<(&'static str, String), Rc<NodeRules>>);
+/// An input, and the rules that were compiled from it.
+struct CompiledInput<'a> {
+    objects: Cow<'a, Objects>,
+    config: &'a ProxyConfig,
+    /// By mode and node. Most cases use the same.
+    rules: BTreeMap<(&'static str, String), Rc<NodeRules>>,
+}
 
-impl CompiledNodes {
-    fn of(
-        &mut self,
-        node: &str,
-        mode: ProxyMode,
-        objects: &Objects,
-        config: &ProxyConfig,
-    ) -> Rc<NodeRules> {
-        let new = || Rc::new(NodeRules::new(objects, config, mode, node));
-        self.0.entry((mode.word(), node.to_owned())).or_insert_with(new).clone()
+impl<'a> CompiledInput<'a> {
+    fn new(objects: Cow<'a, Objects>, config: &'a ProxyConfig) -> Self {
+        Self { objects, config, rules: BTreeMap::new() }
+    }
+
+    fn of(&mut self, node: &str, mode: ProxyMode) -> Rc<NodeRules> {
+        let new = || Rc::new(NodeRules::new(&self.objects, self.config, mode, node));
+        self.rules.entry((mode.word(), node.to_owned())).or_insert_with(new).clone()
     }
 }
+
+/// The input after the changes of a case; `None` if it has none.
+type ChangedInput<'a> = Result<Option<CompiledInput<'a>>, FileProblem>;
 
 struct Run<'a> {
     file: &'a TestFile,
     inputs: &'a CaseInputs,
-    /// The rules of the unchanged input.
-    compiled: CompiledNodes,
+    unchanged: CompiledInput<'a>,
     live: Option<(&'a dyn LiveRules, OnConditions)>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        file: &'a TestFile,
+        inputs: &'a CaseInputs,
+        live: Option<(&'a dyn LiveRules, OnConditions)>,
+    ) -> Self {
+        let unchanged = CompiledInput::new(Cow::Borrowed(&inputs.objects), &inputs.config);
+        Self { file, inputs, unchanged, live }
+    }
+}
+
+impl<'a> Run<'a> {
     /// Why a case cannot run with the rules in the kernel, if it cannot.
     fn ignored(&self, case: &Case, mode: ProxyMode) -> Result<Option<String>, FileProblem> {
         let node = self.inputs.node(None, &self.file.inputs)?;
@@ -191,20 +249,30 @@ impl Run<'_> {
         })
     }
 
-    fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<VerdictWithNotes, FileProblem> {
+    fn verdict(
+        &mut self,
+        case: &Case,
+        mode: ProxyMode,
+        changed: &mut ChangedInput<'a>,
+    ) -> Result<VerdictWithNotes, FileProblem> {
         let inputs = self.inputs;
         let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
         let node = inputs.node(case.node.as_deref(), &self.file.inputs)?;
-        let objects = changed(case, inputs)?;
-        check_node_is_left(&node, &objects, inputs)?;
-        let unchanged = self.compiled.of(&node, mode, &inputs.objects, &inputs.config);
-        let mut of_changed = CompiledNodes::default();
-        let compiled = match &objects {
-            Cow::Borrowed(_) => &mut self.compiled,
-            Cow::Owned(_) => &mut of_changed,
+        let changed = changed.as_mut().map_err(|problem| problem.clone())?.as_mut();
+        if let Some(changed) = &changed {
+            check_node_is_left(&node, &changed.objects, inputs)?;
+        }
+        let mut problems = Vec::new();
+        let input = match changed {
+            Some(changed) if has_patch(case) => {
+                let unchanged = self.unchanged.of(&node, mode);
+                problems = changed.of(&node, mode).new_problems(&unchanged);
+                changed
+            }
+            Some(changed) => changed,
+            None => &mut self.unchanged,
         };
-        let node_rules = compiled.of(&node, mode, &objects, &inputs.config);
-        let problems = if has_patch(case) { node_rules.new_problems(&unchanged) } else { vec![] };
+        let node_rules = input.of(&node, mode);
         if problems.iter().any(|problem| problem.severity > Severity::Warning) {
             let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
             return Err(FileProblem::of("when", texts.join("; ")));
@@ -214,7 +282,7 @@ impl Run<'_> {
             let field = if case.node.is_some() { "node" } else { "inputs.node" };
             is_node.map_err(|message| FileProblem::of(field, message))?;
         }
-        let sent = packets(case, &objects, &node_rules)?;
+        let sent = packets(case, &input.objects, &node_rules)?;
         let mut verdict = TestVerdict::default();
         for sent in &sent {
             let other = sent.other_node(&node_rules.snapshot.node);
@@ -231,8 +299,8 @@ impl Run<'_> {
                 (None, other) => {
                     let rules = match other {
                         Some(other) => {
-                            other_node(other, &objects)?;
-                            compiled.of(other, mode, &objects, &inputs.config)
+                            other_node(other, &input.objects)?;
+                            input.of(other, mode)
                         }
                         None => node_rules.clone(),
                     };
@@ -308,11 +376,7 @@ impl TestVerdict {
 }
 
 /// Checks that the changes of a case leave the node whose rules are tested.
-fn check_node_is_left(
-    node: &str,
-    after: &Objects,
-    inputs: &CaseInputs,
-) -> Result<(), FileProblem> {
+fn check_node_is_left(node: &str, after: &Objects, inputs: &CaseInputs) -> Result<(), FileProblem> {
     let mut left = after.nodes.iter().map(|of| of.object.metadata.name.as_str()).peekable();
     let first = left.peek().copied();
     if inputs.objects.nodes.is_empty() || left.any(|of| of == node) {
@@ -352,10 +416,9 @@ fn has_patch(case: &Case) -> bool {
     changes(case).iter().any(|change| matches!(change, ClusterChange::Patch(_)))
 }
 
-/// The input after the changes of a case.
-fn changed<'a>(case: &Case, inputs: &'a CaseInputs) -> Result<Cow<'a, Objects>, FileProblem> {
+fn changed<'a>(case: &Case, inputs: &'a CaseInputs) -> ChangedInput<'a> {
     let CaseInputs { objects, config } = inputs;
-    let Some(when) = &case.when else { return Ok(Cow::Borrowed(objects)) };
+    let Some(when) = &case.when else { return Ok(None) };
     let mut objects = objects.clone();
     for (n, change) in changes(case).iter().enumerate() {
         let field = match when {
@@ -364,5 +427,5 @@ fn changed<'a>(case: &Case, inputs: &'a CaseInputs) -> Result<Cow<'a, Objects>, 
         };
         apply(change, &field, &mut objects, config)?;
     }
-    Ok(Cow::Owned(objects))
+    Ok(Some(CompiledInput::new(Cow::Owned(objects), config)))
 }

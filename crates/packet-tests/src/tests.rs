@@ -13,9 +13,10 @@ use rulegen_model::{Host, Objects, read_manifest, write_yaml};
 use rulegen_ruleset::{Origin, Packet};
 use schemars::schema_for;
 
+use crate::run::{RunCost, run_with_cost};
 use crate::{
     CaseInputs, CaseNote, CaseReport, CaseVerdict, FileProblem, InputFiles, LivePacket, LiveRules,
-    OnConditions, TestFile, generate, read_test_file, run, run_live, schema,
+    Modes, OnConditions, TestFile, generate, read_test_file, run, run_live, schema,
 };
 
 #[test]
@@ -447,6 +448,41 @@ fn of_cluster(case: &str) -> (TestFile, CaseInputs) {
         format!("inputs: {{manifests: [a], node: node-1}}\nmode: nftables\ncases:\n- {case}");
     let tests = read_test_file(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
     (tests, CaseInputs { objects, config: ProxyConfig::default() })
+}
+
+/// Cases with the same changes share the changed input and its rules, in whichever order they are.
+#[test]
+fn cost_of_changes_grows_with_different_changes_not_with_cases() {
+    let case = |n: usize, when: &str| {
+        format!(
+            "- {{name: c{n}, when: {when}, from: outside, to: default/web:80, expect: {{outcome: refused}}}}\n"
+        )
+    };
+    let changes = [
+        "{nodeGone: node-2}",
+        "{endpointNotReady: 10.244.1.9}",
+        "[{nodeGone: node-3}, {nodeGone: node-2}]",
+    ];
+    let cost = |cases: usize| {
+        let cases: String = (0..cases).map(|n| case(n, changes[n % changes.len()])).collect();
+        let (tests, inputs) = of_cluster(&format!("{}", cases.trim_start_matches("- ")));
+        let tests = TestFile { mode: Modes::Both, ..tests };
+        let (reports, cost) = run_with_cost(&tests, &inputs);
+        let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
+        let expected: Vec<String> =
+            (0..reports.len() / 2).flat_map(|n| [format!("c{n}"), format!("c{n}")]).collect();
+        assert_eq!(names, expected, "in the order of the file");
+        let passed = |report: &CaseReport| matches!(report.verdict, CaseVerdict::Passed);
+        let fails: Vec<bool> = reports.iter().map(passed).collect();
+        assert!(
+            fails.iter().enumerate().all(|(n, passed)| *passed == (n / 2 % 3 == 1)),
+            "{fails:?}"
+        );
+        cost
+    };
+    // Two modes of one node for each.
+    assert_eq!(cost(3), RunCost { changed_inputs: 3, compiled: 6 });
+    assert_eq!(cost(300), RunCost { changed_inputs: 3, compiled: 6 });
 }
 
 /// A kernel with the compiled rules.
