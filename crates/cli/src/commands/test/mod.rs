@@ -4,6 +4,8 @@ mod generate;
 pub(crate) mod inputs;
 mod json;
 mod junit;
+#[cfg(test)]
+mod live_notes;
 mod report;
 mod round;
 mod tap;

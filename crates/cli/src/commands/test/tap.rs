@@ -5,6 +5,7 @@ use std::fmt::Write;
 use rulegen_packet_tests::CaseVerdict;
 
 use super::report::{FileReport, details, name};
+use crate::plain::plain;
 
 pub(super) fn describe(reports: &[FileReport]) -> String {
     let mut points = Vec::new();
@@ -49,7 +50,7 @@ fn write_point(
     // A YAML block with a literal text.
     writeln!(out, "  ---\n  message: |")?;
     for line in details.trim_end().lines() {
-        writeln!(out, "{}", format!("    {line}").trim_end())?;
+        writeln!(out, "{}", format!("    {}", plain(line)).trim_end())?;
     }
     writeln!(out, "  ...")
 }
