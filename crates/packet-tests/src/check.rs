@@ -303,10 +303,14 @@ impl<'a> Observed<'a> {
                 let holds = reached.iter().all(|at| wanted.iter().any(|of| of.has(at)))
                     && wanted.iter().all(has)
                     && all.is_subset(&reached);
-                (!holds)
-                    .then(|| mismatch(format!("exactly {}", names(wanted))))
-                    .into_iter()
-                    .collect()
+                let not_reached: Vec<SocketAddr> = all.difference(&reached).copied().collect();
+                let expected = || match not_reached.is_empty() {
+                    true => format!("exactly {}", names(wanted)),
+                    false => {
+                        format!("exactly {}, also {}", names(wanted), self.states(&not_reached))
+                    }
+                };
+                (!holds).then(|| mismatch(expected())).into_iter().collect()
             }
             EndpointsCheck::Conditions { all, only, at_least } => {
                 let ready = self.ready();
@@ -321,6 +325,15 @@ impl<'a> Observed<'a> {
                 all.into_iter().chain(only).chain(at_least).collect()
             }
         }
+    }
+
+    /// Endpoints, with those that are not ready marked.
+    fn states(&self, endpoints: &[SocketAddr]) -> String {
+        let ready = self.ready();
+        joined(endpoints.iter().map(|at| match ready.contains(at) {
+            true => at.to_string(),
+            false => format!("{at} (not ready)"),
+        }))
     }
 
     fn endpoints_in_words(&self, reached: &BTreeSet<SocketAddr>) -> String {

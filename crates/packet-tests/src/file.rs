@@ -18,7 +18,8 @@ pub struct TestFile {
     /// The modes in which cases run, unless a case has its own.
     #[serde(default, skip_serializing_if = "Modes::is_default")]
     pub mode: Modes,
-    /// The cases.
+    /// The cases, at least one.
+    #[schemars(extend("minItems" = 1))]
     pub cases: Vec<Case>,
 }
 

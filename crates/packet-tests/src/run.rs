@@ -282,7 +282,8 @@ impl<'a> Run<'a> {
             let field = if case.node.is_some() { "node" } else { "inputs.node" };
             is_node.map_err(|message| FileProblem::of(field, message))?;
         }
-        let sent = packets(case, &input.objects, &node_rules)?;
+        let sent = packets(case, &input.objects, &node_rules)
+            .map_err(|problem| removed_by_changes(case, inputs, &node, mode, problem))?;
         let mut verdict = TestVerdict::default();
         for sent in &sent {
             let other = sent.other_node(&node_rules.snapshot.node);
@@ -389,6 +390,28 @@ fn check_node_is_left(node: &str, after: &Objects, inputs: &CaseInputs) -> Resul
     };
     let message = format!("removes node {node:?}, whose rules are tested: {remedy}");
     Err(FileProblem::of("when", message))
+}
+
+/// The problem of a packet that cannot be sent. If it can be without the changes of the case, these
+/// are the reason.
+fn removed_by_changes(
+    case: &Case,
+    inputs: &CaseInputs,
+    node: &str,
+    mode: ProxyMode,
+    problem: FileProblem,
+) -> FileProblem {
+    if case.when.is_none() {
+        return problem;
+    }
+    let unchanged = NodeRules::new(&inputs.objects, &inputs.config, mode, node);
+    match packets(case, &inputs.objects, &unchanged) {
+        Ok(_) => {
+            let message = format!("after the changes of `when`, {}", problem.message);
+            FileProblem { message, ..problem }
+        }
+        Err(_) => problem,
+    }
 }
 
 /// Checks that the node of a sender is in the input.
