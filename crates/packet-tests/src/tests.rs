@@ -465,7 +465,7 @@ fn cost_of_changes_grows_with_different_changes_not_with_cases() {
     ];
     let cost = |cases: usize| {
         let cases: String = (0..cases).map(|n| case(n, changes[n % changes.len()])).collect();
-        let (tests, inputs) = of_cluster(&format!("{}", cases.trim_start_matches("- ")));
+        let (tests, inputs) = of_cluster(cases.trim_start_matches("- "));
         let tests = TestFile { mode: Modes::Both, ..tests };
         let (reports, cost) = run_with_cost(&tests, &inputs);
         let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
