@@ -109,11 +109,11 @@ fn remove_nulls(value: &mut Value) {
 
 /// Removes the field at a path, or the list that contains it. Returns whether it existed.
 fn remove(value: &mut Value, path: &FieldPath) -> bool {
-    let name = |step| match step {
-        &FieldStep::Field(ref name) => Some(name),
+    let names = path.0.iter().map_while(|step| match step {
+        FieldStep::Field(name) => Some(name),
         FieldStep::Item(_) => None,
-    };
-    let names: Vec<&String> = path.0.iter().map_while(name).collect();
+    });
+    let names: Vec<&String> = names.collect();
     let Some((last, sections)) = names.split_last() else { return false };
     let section = sections.iter().try_fold(value, |value, key| value.get_mut(key));
     let fields = section.and_then(Value::as_object_mut);

@@ -3,13 +3,14 @@
 
 use std::cell::OnceCell;
 
-use rulegen_model::{DocumentLines, YamlError, yaml_value};
+use rulegen_model::{
+    DocumentLines, FieldPath, FieldStep, WrongField, YamlError, typed_value, yaml_value,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment, Track};
 
 use crate::problem::FileProblem;
-use crate::wrong_value::{self, PathStep, WrongValue};
+use crate::wrong_value::{self, WrongValue};
 
 /// The text of a file in YAML or JSON, and its value.
 pub struct SettingsText<'a> {
@@ -38,15 +39,12 @@ impl<'a> SettingsText<'a> {
     /// # Errors
     /// All unknown fields, or the first field with a wrong value.
     pub fn parsed<T: DeserializeOwned>(&self, schema: &Value) -> Result<T, Vec<FileProblem>> {
-        let (mut track, mut unknown) = (Track::new(), Vec::new());
-        let tracked = serde_path_to_error::Deserializer::new(&self.value, &mut track);
-        let read = serde_ignored::deserialize(tracked, |path| unknown.push(fields(&path)));
-        let read: Result<T, serde_json::Error> = read;
+        let (read, unknown) = typed_value(&self.value);
         if !unknown.is_empty() {
-            let problem = |path: &Vec<PathStep>| self.unknown_field(schema, path);
+            let problem = |path: &FieldPath| self.unknown_field(schema, &path.0);
             return Err(unknown.iter().map(problem).collect());
         }
-        read.map_err(|error| vec![self.wrong(schema, &segments(&track.path()), &error)])
+        read.map_err(|wrong| vec![self.wrong(schema, wrong)])
     }
 
     /// A problem of a field, with its line.
@@ -61,23 +59,23 @@ impl<'a> SettingsText<'a> {
     }
 
     /// A problem with its case, if it is in one, field and line.
-    fn located(&self, path: &[PathStep], message: String) -> FileProblem {
-        let line = self.line(&written(path));
+    fn located(&self, path: &[FieldStep], message: String) -> FileProblem {
+        let line = self.line(&FieldPath(path.to_vec()).to_string());
         let problem = match path {
-            [PathStep::Field(cases), PathStep::Item(index), rest @ ..] if cases == "cases" => {
+            [FieldStep::Field(cases), FieldStep::Item(index), rest @ ..] if cases == "cases" => {
                 let case = self.value.get("cases").and_then(|cases| cases.get(index));
                 let name = case.and_then(|case| case.get("name")).and_then(Value::as_str);
                 let name = name.map_or_else(|| format!("#{}", index + 1), str::to_owned);
-                FileProblem::of(written(rest), message).in_case(&name)
+                FileProblem::of(FieldPath(rest.to_vec()).to_string(), message).in_case(&name)
             }
-            path => FileProblem::of(written(path), message),
+            path => FileProblem::of(FieldPath(path.to_vec()).to_string(), message),
         };
         FileProblem { line, ..problem }
     }
 
-    fn unknown_field(&self, schema: &Value, path: &[PathStep]) -> FileProblem {
+    fn unknown_field(&self, schema: &Value, path: &[FieldStep]) -> FileProblem {
         let message = match path.split_last() {
-            Some((PathStep::Field(name), parent)) => {
+            Some((FieldStep::Field(name), parent)) => {
                 wrong_value::unknown_field(schema, parent, name)
             }
             _ => "unknown field".to_owned(),
@@ -87,50 +85,13 @@ impl<'a> SettingsText<'a> {
 
     /// The first value that the schema does not allow on the way to a value, else the whole message
     /// of the reader.
-    fn wrong(&self, schema: &Value, path: &[PathStep], error: &serde_json::Error) -> FileProblem {
+    fn wrong(&self, schema: &Value, WrongField { path, message }: WrongField) -> FileProblem {
+        let path = path.0;
         let wrong = (0..=path.len())
             .find_map(|length| wrong_value::wrong_value(schema, &self.value, path.get(..length)?));
         match wrong {
             Some(WrongValue { path, message }) => self.located(&path, message),
-            None => self.located(path, error.to_string()),
+            None => self.located(&path, message),
         }
     }
-}
-
-fn fields(path: &serde_ignored::Path<'_>) -> Vec<PathStep> {
-    use serde_ignored::Path;
-    let (parent, step) = match path {
-        Path::Root => return Vec::new(),
-        Path::Seq { parent, index } => (parent, Some(PathStep::Item(*index))),
-        Path::Map { parent, key } => (parent, Some(PathStep::Field(key.clone()))),
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => (parent, None),
-    };
-    let mut steps = fields(parent);
-    steps.extend(step);
-    steps
-}
-
-fn segments(path: &Path) -> Vec<PathStep> {
-    let step = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(PathStep::Item(*index)),
-        Segment::Map { key } => Some(PathStep::Field(key.clone())),
-        Segment::Enum { variant } => Some(PathStep::Field(variant.clone())),
-        Segment::Unknown => None,
-    };
-    path.iter().filter_map(step).collect()
-}
-
-/// A path as text, such as `expect.chances[0].chance`.
-fn written(path: &[PathStep]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            PathStep::Item(index) => text += &format!("[{index}]"),
-            PathStep::Field(name) if text.is_empty() => text += name,
-            PathStep::Field(name) => text += &format!(".{name}"),
-        }
-    }
-    text
 }

@@ -1,33 +1,26 @@
 //! Messages about values that a test file must not have. They are made from the schema and the value.
 
-use rulegen_model::nearest;
+use rulegen_model::{FieldStep, nearest};
 use serde_json::Value;
 
-/// A step from a value to a part of it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum PathStep {
-    Field(String),
-    Item(usize),
-}
-
 /// The message for a field that the schema does not have at a path.
-pub(crate) fn unknown_field(root: &Value, parent: &[PathStep], name: &str) -> String {
+pub(crate) fn unknown_field(root: &Value, parent: &[FieldStep], name: &str) -> String {
     not_one_of("unknown field", name, &known_fields(&schemas_at(root, parent)))
 }
 
 /// What is wrong with a value.
 pub(crate) struct WrongValue {
     /// Its path.
-    pub(crate) path: Vec<PathStep>,
+    pub(crate) path: Vec<FieldStep>,
     pub(crate) message: String,
 }
 
 /// What the schema says is wrong with the value at a path, apart from its parts.
-pub(crate) fn wrong_value(root: &Value, file: &Value, path: &[PathStep]) -> Option<WrongValue> {
+pub(crate) fn wrong_value(root: &Value, file: &Value, path: &[FieldStep]) -> Option<WrongValue> {
     let schemas = schemas_at(root, path);
     let value = path.iter().try_fold(file, |value, step| match step {
-        PathStep::Field(name) => value.get(name),
-        PathStep::Item(index) => value.get(index),
+        FieldStep::Field(name) => value.get(name),
+        FieldStep::Item(index) => value.get(index),
     })?;
     let fits: Vec<&Value> = schemas.iter().copied().filter(|of| has_type(of, value)).collect();
     let here = |message| WrongValue { path: path.to_vec(), message };
@@ -42,7 +35,7 @@ pub(crate) fn wrong_value(root: &Value, file: &Value, path: &[PathStep]) -> Opti
         Value::Object(fields) => {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
             let unknown = unknown_name(&fits, &names).map(|(name, message)| {
-                let path = [path, &[PathStep::Field(name.to_owned())]].concat();
+                let path = [path, &[FieldStep::Field(name.to_owned())]].concat();
                 WrongValue { path, message }
             });
             unknown.or_else(|| wrong_number_of_fields(&fits, &names).map(here))
@@ -117,11 +110,11 @@ pub(crate) fn known_fields<'a>(schemas: &[&'a Value]) -> Vec<&'a str> {
 }
 
 /// The schemas of the value at a path.
-fn schemas_at<'a>(root: &'a Value, path: &[PathStep]) -> Vec<&'a Value> {
+fn schemas_at<'a>(root: &'a Value, path: &[FieldStep]) -> Vec<&'a Value> {
     path.iter().fold(alternatives(root, root), |schemas, step| {
         let parts = schemas.iter().filter_map(|schema| match step {
-            PathStep::Item(_) => schema.get("items"),
-            PathStep::Field(name) => {
+            FieldStep::Item(_) => schema.get("items"),
+            FieldStep::Field(name) => {
                 let named = schema.get("properties").and_then(|of| of.get(name));
                 named.or_else(|| schema.get("additionalProperties").filter(|of| of.is_object()))
             }
