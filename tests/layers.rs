@@ -44,8 +44,10 @@ const OF_BOTH_BACKENDS: &[&str] = &[
     "Rule",
     "Table",
     // What a packet meets in the rules of a backend.
+    "Branch",
     "Step",
     "Trace",
+    "TraceState",
     "Tracer",
     // From a plan to the kernel.
     "Patch",

@@ -98,21 +98,21 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Port {
+    struct WrittenPort {
         name: Option<String>,
         number: u16,
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Ports {
-        ports: Vec<Port>,
+    struct WrittenPorts {
+        ports: Vec<WrittenPort>,
     }
 
     #[test]
     fn typed_value_finds_unknown_fields() {
         let value = json!({"ports": [{"name": "a", "number": 1, "nmae": {"a": 1}}], "more": []});
-        let (read, unknown) = typed_value::<Ports>(&value);
-        assert_eq!(read.unwrap().ports, [Port { name: Some("a".to_owned()), number: 1 }]);
+        let (read, unknown) = typed_value::<WrittenPorts>(&value);
+        assert_eq!(read.unwrap().ports, [WrittenPort { name: Some("a".to_owned()), number: 1 }]);
         let unknown: Vec<String> = unknown.iter().map(FieldPath::to_string).collect();
         assert_eq!(unknown, ["more", "ports[0].nmae"]);
     }
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn typed_value_names_the_field_with_a_wrong_value() {
         let value = json!({"ports": [{"number": 1}, {"number": 2, "name": 3}]});
-        let wrong = typed_value::<Ports>(&value).0.unwrap_err();
+        let wrong = typed_value::<WrittenPorts>(&value).0.unwrap_err();
         assert_eq!(wrong.path.to_string(), "ports[1].name");
         assert_eq!(wrong.message, "invalid type: integer `3`, expected a string");
-        let wrong = typed_value::<Ports>(&json!([])).0.unwrap_err();
+        let wrong = typed_value::<WrittenPorts>(&json!([])).0.unwrap_err();
         assert_eq!(wrong.path, FieldPath::default());
     }
 }

@@ -28,4 +28,4 @@ pub use flow::Flow;
 pub use negatable::Negatable;
 pub use packet::{Origin, Packet, RefusedAt};
 pub use probability::Probability;
-pub use walk::Branch;
+pub use walk::TraceBranch;

@@ -31,11 +31,11 @@ pub(crate) trait HookedRules {
 }
 
 type StateOf<R> = PacketState<<R as HookedRules>::Step, <R as HookedRules>::At>;
-type BranchOf<R> = Branch<<R as HookedRules>::Step, <R as HookedRules>::Chain>;
+type BranchOf<R> = TraceBranch<<R as HookedRules>::Step, <R as HookedRules>::Chain>;
 
 /// One possible path of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Branch<S, C> {
+pub struct TraceBranch<S, C> {
     /// Probability of the path.
     pub probability: Probability,
     /// Rules that acted, in order.
@@ -117,7 +117,11 @@ fn pass<R: HookedRules>(
             let by_others = exit == Exit::RejectedByOthers;
             let refused_at = state.refused_at(hook, priority, by_others);
             let policy = by_policy.then_some(chain);
-            branches.push(Branch { refused_at: Some(refused_at), policy, ..state.ended(verdict) });
+            branches.push(TraceBranch {
+                refused_at: Some(refused_at),
+                policy,
+                ..state.ended(verdict)
+            });
         }
         states = on;
     }
@@ -190,19 +194,19 @@ impl<S, A> PacketState<S, A> {
         RefusedAt { hook, priority, destination, translated, masqueraded, by_others }
     }
 
-    fn delivered<C>(self) -> Branch<S, C> {
+    fn delivered<C>(self) -> TraceBranch<S, C> {
         let Self { destination, translated, masqueraded, .. } = self;
         self.ended(PacketVerdict::Delivered { destination, translated, masqueraded })
     }
 
-    fn ended<C>(self, verdict: PacketVerdict) -> Branch<S, C> {
+    fn ended<C>(self, verdict: PacketVerdict) -> TraceBranch<S, C> {
         let Self { probability, path, .. } = self;
-        Branch { probability, path, verdict, refused_at: None, policy: None }
+        TraceBranch { probability, path, verdict, refused_at: None, policy: None }
     }
 }
 
 /// The probability of each verdict, ordered.
-pub(crate) fn verdicts<S, C>(branches: &[Branch<S, C>]) -> Vec<(PacketVerdict, Probability)> {
+pub(crate) fn verdicts<S, C>(branches: &[TraceBranch<S, C>]) -> Vec<(PacketVerdict, Probability)> {
     let mut verdicts: Vec<(PacketVerdict, Probability)> = Vec::new();
     for branch in branches {
         match verdicts.iter_mut().find(|(verdict, _)| *verdict == branch.verdict) {

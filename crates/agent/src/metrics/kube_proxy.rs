@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Result};
 use rulegen_config::ProxyMode;
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 
-use super::register::{PerFamily, Registration, count, gauge};
+use super::register::{Registration, count, gauge};
 use crate::report::{ConntrackReport, FamilyReport, IptablesReport, ObjectChanges, SyncReport};
 
 /// The metrics of both modes.
@@ -122,7 +122,7 @@ impl KubeProxy {
     pub(super) fn queued(&self, changes: ObjectChanges, at: SystemTime) {
         self.service_changes.inc_by(count(changes.services));
         self.endpoint_changes.inc_by(count(changes.endpoints));
-        self.last_queued.all().for_each(|time| time.set(seconds_since_1970(at)));
+        self.last_queued.values().for_each(|time| time.set(seconds_since_1970(at)));
     }
 
     /// Sets the number of pending changes.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 use rulegen_model::Kind;
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 
 use super::kube_proxy::sync_buckets;
-use super::register::{PerFamily, Registration, count, gauge};
+use super::register::{Registration, count, gauge};
 use crate::left_out::LeftOutKind;
 use crate::report::{Operations, Phase, SyncReport};
 

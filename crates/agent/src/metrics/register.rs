@@ -5,26 +5,12 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result,
 };
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, PerFamily};
 
 /// All known label values exist from the start, so that dashboards show 0 instead of no data.
 pub(super) struct Registration<'a> {
     pub(super) registry: &'a Registry,
     pub(super) families: &'a [IpFamily],
-}
-
-/// A metric for each IP family in use.
-pub(super) struct PerFamily<M>(Vec<(IpFamily, M)>);
-
-impl<M> PerFamily<M> {
-    /// The metric of a family, if it is in use.
-    pub(super) fn get(&self, family: IpFamily) -> Option<&M> {
-        self.0.iter().find(|(of, _)| *of == family).map(|(_, metric)| metric)
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = &M> {
-        self.0.iter().map(|(_, metric)| metric)
-    }
 }
 
 const FAMILY: &str = "ip_family";
@@ -139,7 +125,7 @@ impl Registration<'_> {
 
     fn per_family<M>(&self, make: impl Fn(&'static str) -> Result<M>) -> Result<PerFamily<M>> {
         let make = |family: &IpFamily| Ok((*family, make(family.api_name())?));
-        self.families.iter().map(make).collect::<Result<_>>().map(PerFamily)
+        self.families.iter().map(make).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use rulegen_compiler::{Plan, ServicePlan};
 use rulegen_net::{Frontend, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
-use rulegen_ruleset::{Branch, Packet, RefusedAt};
+use rulegen_ruleset::{Packet, RefusedAt, TraceBranch};
 
 use super::{Chance, End, Outcome, PassedRule, ReachedFrontend};
 use crate::kube_proxy::Layout;
@@ -106,8 +106,8 @@ impl PacketPath {
 
 /// One branch per verdict, with the rules of the first, the total probability, and the places where
 /// the packet is refused.
-fn merged<S, C>(branches: Vec<Branch<S, C>>) -> Vec<(Branch<S, C>, BTreeSet<RefusedAt>)> {
-    let mut single: Vec<(Branch<S, C>, BTreeSet<RefusedAt>)> = Vec::new();
+fn merged<S, C>(branches: Vec<TraceBranch<S, C>>) -> Vec<(TraceBranch<S, C>, BTreeSet<RefusedAt>)> {
+    let mut single: Vec<(TraceBranch<S, C>, BTreeSet<RefusedAt>)> = Vec::new();
     let mut known: HashMap<iptables::PacketVerdict, usize> = HashMap::new();
     for branch in branches {
         let at = branch.refused_at;

@@ -34,7 +34,7 @@ pub struct Step<'a> {
 const RANDOM_DRAWS: u32 = 1 << 31;
 
 /// One possible path of a packet. The policy is that of a built-in chain.
-pub type Branch<'a> = walk::Branch<Step<'a>, (Table, &'a ChainName)>;
+pub type Branch<'a> = walk::TraceBranch<Step<'a>, (Table, &'a ChainName)>;
 
 /// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,10 +99,10 @@ struct ChainPosition<'a> {
 }
 
 /// A packet in flight.
-type InFlight<'a> = PacketState<Step<'a>>;
+type TraceState<'a> = PacketState<Step<'a>>;
 
 /// Whether a rule is for another destination. It then has no effect, whatever else it has.
-fn is_for_others(rule: &Rule, state: &InFlight<'_>) -> bool {
+fn is_for_others(rule: &Rule, state: &TraceState<'_>) -> bool {
     let Rule::Known(RuleSpec { destination, matches, target, .. }) = rule else { return false };
     let (ip, port) = (state.destination.ip(), state.destination.port());
     // A packet without a port stands for any.
@@ -149,8 +149,8 @@ impl<'a> HookedRules for Tracer<'a, '_> {
     fn base_chain(
         &mut self,
         (table, chain): Self::Chain,
-        state: InFlight<'a>,
-    ) -> Vec<(InFlight<'a>, Exit)> {
+        state: TraceState<'a>,
+    ) -> Vec<(TraceState<'a>, Exit)> {
         match self.chain(table, chain) {
             Some((built_in, content)) => {
                 let position = ChainPosition { table, built_in, depth: 0 };
@@ -176,13 +176,13 @@ impl<'a> Tracer<'a, '_> {
 
     fn chain_rules(
         &mut self,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         position: ChainPosition<'a>,
         chain: &'a ChainName,
         content: &'a Chain,
-    ) -> Vec<(InFlight<'a>, Exit)> {
+    ) -> Vec<(TraceState<'a>, Exit)> {
         // A chain may have rules for each Service: those of other destinations cost only this.
-        let concerns = |rule, state: &InFlight<'_>| !is_for_others(rule, state);
+        let concerns = |rule, state: &TraceState<'_>| !is_for_others(rule, state);
         pass_rules(&content.rules, state, concerns, |rule, state| {
             let step = Step { table: position.table, chain, rule };
             match (rule, self.foreign(position.table, rule)) {
@@ -211,9 +211,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         spec: &'a RuleSpec,
         step: &Step<'a>,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let (taken, left) = self.split(spec, state);
         let left = left.map(|state| (state, None));
         let taken = taken.into_iter().flat_map(|mut state| {
@@ -229,9 +229,9 @@ impl<'a> Tracer<'a, '_> {
         &mut self,
         rule: &FilterRule,
         step: &Step<'a>,
-        mut state: InFlight<'a>,
+        mut state: TraceState<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let matches = rule.matches(&self.partial(&state, position.built_in));
         let has_no_effect =
             rule.action == Action::Continue && rule.marks.is_none() && !rule.untracks;
@@ -270,7 +270,7 @@ impl<'a> Tracer<'a, '_> {
     }
 
     /// What rules of other programs see of the packet.
-    fn partial(&self, state: &InFlight<'_>, built_in: &ChainName) -> PartialPacket {
+    fn partial(&self, state: &TraceState<'_>, built_in: &ChainName) -> PartialPacket {
         let Packet { origin, source, destination: original, protocol } = self.packet;
         // A packet without a port stands for any protocol.
         let has_port = original.port() != 0;
@@ -305,9 +305,9 @@ impl<'a> Tracer<'a, '_> {
     fn jump(
         &mut self,
         to: &ChainName,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let chain = self.chain(position.table, to).filter(|_| position.depth < MAX_DEPTH);
         let Some((chain, content)) = chain else { return vec![(state, None)] };
         let position = ChainPosition { depth: position.depth + 1, ..position };
@@ -320,9 +320,9 @@ impl<'a> Tracer<'a, '_> {
     fn target(
         &mut self,
         target: Option<&'a Target>,
-        mut state: InFlight<'a>,
+        mut state: TraceState<'a>,
         position: ChainPosition<'a>,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let exit = match target {
             None => None,
             Some(Target::Jump(name)) => return self.jump(name, state, position),
@@ -351,8 +351,8 @@ impl<'a> Tracer<'a, '_> {
     fn split(
         &self,
         rule: &RuleSpec,
-        state: InFlight<'a>,
-    ) -> (Option<InFlight<'a>>, Option<InFlight<'a>>) {
+        state: TraceState<'a>,
+    ) -> (Option<TraceState<'a>>, Option<TraceState<'a>>) {
         #[cfg(test)]
         tests::COMPARED.with(|count| count.set(count.get() + 1));
         if !self.matches(rule, &state) {
@@ -369,13 +369,13 @@ impl<'a> Tracer<'a, '_> {
             taken = hit;
         }
         let with = |probability: Probability| {
-            (!probability.is_never()).then(|| InFlight { probability, ..state.clone() })
+            (!probability.is_never()).then(|| TraceState { probability, ..state.clone() })
         };
         (with(taken), with(left))
     }
 
     /// True if everything except the random choice matches.
-    fn matches(&self, rule: &RuleSpec, state: &InFlight<'_>) -> bool {
+    fn matches(&self, rule: &RuleSpec, state: &TraceState<'_>) -> bool {
         let source = self.packet.source;
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
             network.is_none_or(|network| network.value.contains(&ip) != network.negated)
@@ -394,7 +394,7 @@ impl<'a> Tracer<'a, '_> {
         interface.matches(self.packet.origin.in_interface().unwrap_or_default())
     }
 
-    fn match_matches(&self, m: &Match, state: &InFlight<'_>) -> bool {
+    fn match_matches(&self, m: &Match, state: &TraceState<'_>) -> bool {
         match m {
             Match::Comment(_) | Match::Random(_) => true,
             Match::Transport { protocol, destination_port } => {

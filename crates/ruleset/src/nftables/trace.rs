@@ -41,7 +41,7 @@ pub struct MatchingElement<'a> {
 }
 
 /// One possible path of a packet.
-pub type Branch<'a> = walk::Branch<Step<'a>, &'a Name>;
+pub type Branch<'a> = walk::TraceBranch<Step<'a>, &'a Name>;
 
 /// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ struct Tracer<'a, 'p> {
 }
 
 /// A packet in flight.
-type InFlight<'a> = PacketState<Step<'a>, Option<RulePosition<'a>>>;
+type TraceState<'a> = PacketState<Step<'a>, Option<RulePosition<'a>>>;
 
 /// The rule that a packet is at.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ struct RulePosition<'a> {
     acted: bool,
 }
 
-impl<'a> InFlight<'a> {
+impl<'a> TraceState<'a> {
     fn found(&mut self, found: Option<MatchingElement<'a>>) {
         if let Some(at) = &mut self.at {
             at.found = found.or(at.found.take());
@@ -127,7 +127,7 @@ impl<'a> HookedRules for Tracer<'a, '_> {
         chains
     }
 
-    fn base_chain(&mut self, name: &'a Name, state: InFlight<'a>) -> Vec<(InFlight<'a>, Exit)> {
+    fn base_chain(&mut self, name: &'a Name, state: TraceState<'a>) -> Vec<(TraceState<'a>, Exit)> {
         match self.table.chains.get(name) {
             Some(chain) => self.chain(name, chain, state, 0),
             None => vec![(state, Exit::Returned)],
@@ -149,9 +149,9 @@ impl<'a> Tracer<'a, '_> {
         &self,
         name: &'a Name,
         chain: &'a Chain,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         depth: usize,
-    ) -> Vec<(InFlight<'a>, Exit)> {
+    ) -> Vec<(TraceState<'a>, Exit)> {
         pass_rules(
             &chain.rules,
             state,
@@ -167,9 +167,9 @@ impl<'a> Tracer<'a, '_> {
     fn rule(
         &self,
         rule: &'a Rule,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         depth: usize,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let (mut live, mut done) = (vec![state], Vec::new());
         for statement in &rule.statements {
             let mut on = Vec::new();
@@ -186,10 +186,10 @@ impl<'a> Tracer<'a, '_> {
     fn statement(
         &self,
         statement: &'a Statement,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         depth: usize,
-        on: &mut Vec<InFlight<'a>>,
-        done: &mut Vec<(InFlight<'a>, Option<Exit>)>,
+        on: &mut Vec<TraceState<'a>>,
+        done: &mut Vec<(TraceState<'a>, Option<Exit>)>,
     ) {
         match statement {
             Statement::Match(condition) => {
@@ -199,10 +199,10 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Counter => on.push(state),
             Statement::MarkOr(bits) => {
-                on.push(InFlight { mark: state.mark | bits, ..state }.acted());
+                on.push(TraceState { mark: state.mark | bits, ..state }.acted());
             }
             Statement::MarkXor(bits) => {
-                on.push(InFlight { mark: state.mark ^ bits, ..state }.acted());
+                on.push(TraceState { mark: state.mark ^ bits, ..state }.acted());
             }
             Statement::Update { .. } => on.push(state.acted()),
             Statement::VerdictMap { key, map } => {
@@ -228,7 +228,7 @@ impl<'a> Tracer<'a, '_> {
             }
             Statement::Dnat(..) => done.push((state, None)),
             Statement::Masquerade => {
-                let state = InFlight { masqueraded: true, ..state.acted() };
+                let state = TraceState { masqueraded: true, ..state.acted() };
                 done.push((state, Some(Exit::Accepted)));
             }
             Statement::Reject => done.push((state.acted(), Some(Exit::Rejected))),
@@ -241,9 +241,9 @@ impl<'a> Tracer<'a, '_> {
     fn verdict(
         &self,
         verdict: &'a Verdict,
-        state: InFlight<'a>,
+        state: TraceState<'a>,
         depth: usize,
-    ) -> Vec<(InFlight<'a>, Option<Exit>)> {
+    ) -> Vec<(TraceState<'a>, Option<Exit>)> {
         let (name, comes_back) = match verdict {
             Verdict::Drop => return vec![(state, Some(Exit::Dropped))],
             Verdict::Jump(name) => (name, true),
@@ -263,20 +263,20 @@ impl<'a> Tracer<'a, '_> {
     fn split(
         &self,
         condition: &'a Condition,
-        mut state: InFlight<'a>,
-    ) -> (Option<InFlight<'a>>, Option<InFlight<'a>>) {
+        mut state: TraceState<'a>,
+    ) -> (Option<TraceState<'a>>, Option<TraceState<'a>>) {
         if let Condition::Is(Number::Modulo(NumgenMode::BySource, below), value) = condition {
             let is_it = hash::of_source(self.packet.source, *below) == *value;
             return if is_it { (Some(state), None) } else { (None, Some(state)) };
         }
         if let Condition::Is(Number::Modulo(_, below), value) = condition {
             let hit = u32::from(value < below);
-            let with = |part| InFlight {
+            let with = |part| TraceState {
                 probability: state.probability.times(part, *below),
                 ..state.clone()
             };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
-            let some = |state: InFlight<'a>| (!state.probability.is_never()).then_some(state);
+            let some = |state: TraceState<'a>| (!state.probability.is_never()).then_some(state);
             return (some(hit), some(miss));
         }
         if let Condition::SetLookup { key, set } = condition {
@@ -288,7 +288,7 @@ impl<'a> Tracer<'a, '_> {
         if self.holds(condition, &state) { (Some(state), None) } else { (None, Some(state)) }
     }
 
-    fn holds(&self, condition: &Condition, state: &InFlight<'_>) -> bool {
+    fn holds(&self, condition: &Condition, state: &TraceState<'_>) -> bool {
         let source = self.packet.source;
         match condition {
             Condition::NewConnection => true,
@@ -331,9 +331,9 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         map: &'a Name,
-        state: InFlight<'a>,
-    ) -> Vec<(InFlight<'a>, Option<&'a Data>)> {
-        let mut each: Vec<(InFlight<'a>, Option<&Data>)> = Vec::new();
+        state: TraceState<'a>,
+    ) -> Vec<(TraceState<'a>, Option<&'a Data>)> {
+        let mut each: Vec<(TraceState<'a>, Option<&Data>)> = Vec::new();
         let mut known: HashMap<Option<&Data>, usize> = HashMap::new();
         for (probability, found) in self.lookups(key, map, &state) {
             let data = found.as_ref().and_then(|found| found.element.data.as_ref());
@@ -342,7 +342,7 @@ impl<'a> Tracer<'a, '_> {
                 continue;
             }
             known.insert(data, each.len());
-            let mut state = InFlight { probability, ..state.clone() };
+            let mut state = TraceState { probability, ..state.clone() };
             state.found(found);
             each.push((state, data));
         }
@@ -355,7 +355,7 @@ impl<'a> Tracer<'a, '_> {
         &self,
         key: &[Selector],
         set: &'a Name,
-        state: &InFlight<'a>,
+        state: &TraceState<'a>,
     ) -> Vec<(Probability, Option<MatchingElement<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             // The source port is not known.
@@ -376,7 +376,7 @@ impl<'a> Tracer<'a, '_> {
         each.chain(rest).collect()
     }
 
-    fn value(&self, selector: Selector, state: &InFlight<'_>, random: u32) -> Value {
+    fn value(&self, selector: Selector, state: &TraceState<'_>, random: u32) -> Value {
         match selector {
             Selector::SourceAddress => Value::Address(self.packet.source),
             Selector::SourceNetwork { prefix_length } => {
@@ -410,6 +410,6 @@ impl<'a> Tracer<'a, '_> {
     }
 }
 
-fn translated(state: InFlight<'_>, to: SocketAddr) -> (InFlight<'_>, Option<Exit>) {
-    (InFlight { destination: to, translated: true, ..state }, Some(Exit::Accepted))
+fn translated(state: TraceState<'_>, to: SocketAddr) -> (TraceState<'_>, Option<Exit>) {
+    (TraceState { destination: to, translated: true, ..state }, Some(Exit::Accepted))
 }
