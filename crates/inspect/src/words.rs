@@ -492,6 +492,14 @@ impl Display for Reason {
                 to.port(),
                 to.ip()
             ),
+            Self::NodePortOfMisnamedNode { service, to, node } => write!(
+                f,
+                "{} is a node port of {service}, but no Node is named {}, so {} does not count as \
+                 an address of this node",
+                to.port(),
+                node.name,
+                to.ip()
+            ),
             Self::DirectToEndpoint { service, to } => write!(
                 f,
                 "{to} is an endpoint of {service}: the packet goes to it directly, and no Service \
@@ -548,7 +556,9 @@ impl Reason {
             | Self::EndpointsWithoutNode { service, why } => {
                 return Some(unavailability_remedy(why, service));
             }
-            Self::NodeNotFound { node, .. } => return Some(node_name_remedy(node)),
+            Self::NodeNotFound { node, .. } | Self::NodePortOfMisnamedNode { node, .. } => {
+                return Some(node_name_remedy(node));
+            }
             Self::NoEndpoints { service: ServicePortName { namespace, service, .. }, .. } => {
                 return Some(format!(
                     "kubectl -n {namespace} get endpointslices -l \
@@ -1175,7 +1185,7 @@ pub fn no_node_has(name: &str) -> String {
 /// The node that a name of no Node probably means, and why. `None` if nothing is known about it.
 pub fn meant_node(misnamed: &MisnamedNode) -> Option<String> {
     Some(match (&misnamed.meant, misnamed.nodes) {
-        (Some(MeantNode { name, evidence }), _) => match evidence {
+        (Some(MeantNode { name, evidence, .. }), _) => match evidence {
             NodeEvidence::Address(ip) => format!("Node {name} has this host's address {ip}"),
             NodeEvidence::SimilarNode => format!("There is a Node {name}"),
             NodeEvidence::SimilarNodeOfEndpoints => format!("There are endpoints on node {name}"),

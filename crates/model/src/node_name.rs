@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use rulegen_net::parse_address;
 
 use crate::nearest::nearest;
+use crate::object::NodeObject;
 use crate::objects::Objects;
 
 /// What objects show about the name that is used for this node.
@@ -38,6 +39,8 @@ pub struct MeantNode {
     pub name: String,
     /// Why it is probably meant.
     pub evidence: NodeEvidence,
+    /// The addresses of the Node; empty if only endpoints name it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Why a node is probably meant by another name.
@@ -78,7 +81,9 @@ impl NodeName {
         }
         let similar = |names: &[&str], evidence| {
             let name = similar(name, names)?.to_owned();
-            Some(MeantNode { name, evidence })
+            let node = objects.nodes.iter().find(|node| node.object.metadata.name == name);
+            let addresses = node.map(|node| addresses(&node.object).collect()).unwrap_or_default();
+            Some(MeantNode { name, evidence, addresses })
         };
         let of_endpoints: Vec<&str> = of_endpoints.into_iter().collect();
         let meant = with_address(objects, host_addresses)
@@ -95,12 +100,18 @@ impl NodeName {
 /// The Node with an address of this host.
 fn with_address(objects: &Objects, host_addresses: &[IpAddr]) -> Option<MeantNode> {
     objects.nodes.iter().find_map(|node| {
-        let addresses = node.object.status.addresses.iter();
-        let mut addresses = addresses.filter_map(|entry| parse_address(&entry.address));
-        let ip = addresses.find(|ip| !ip.is_loopback() && host_addresses.contains(ip))?;
+        let ip = addresses(&node.object).find(|ip| host_addresses.contains(ip))?;
         let name = node.object.metadata.name.clone();
-        Some(MeantNode { name, evidence: NodeEvidence::Address(ip) })
+        let evidence = NodeEvidence::Address(ip);
+        Some(MeantNode { name, evidence, addresses: addresses(&node.object).collect() })
     })
+}
+
+/// The addresses of a Node by which it differs from others.
+fn addresses(node: &NodeObject) -> impl Iterator<Item = IpAddr> + '_ {
+    let addresses = node.status.addresses.iter();
+    let addresses = addresses.filter_map(|entry| parse_address(&entry.address));
+    addresses.filter(|ip| !ip.is_loopback())
 }
 
 /// The name that differs only in its domain or in upper case, else one with a spelling mistake.

@@ -17,18 +17,19 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let unavailable = unavailable_ports(&cluster.snapshot, &cluster.objects);
         let is_misnamed = !unavailable.is_empty() && node_name::is_wrong(node, cluster)?;
-        Ok(CheckResult::Found(check(&unavailable, is_misnamed)))
+        let misnamed = is_misnamed.then_some(cluster.snapshot.node.name.as_str());
+        Ok(CheckResult::Found(check(&unavailable, misnamed)))
     })
 }
 
-/// One finding per Service and kind of problem. `is_misnamed`: no endpoint counts as local, because no
-/// Node has this node's name.
-fn check(unavailable_ports: &[Unavailability], is_misnamed: bool) -> Vec<Finding> {
+/// One finding per Service and kind of problem. `misnamed` is the name of this node if no Node has it,
+/// so that no endpoint counts as local.
+fn check(unavailable_ports: &[Unavailability], misnamed: Option<&str>) -> Vec<Finding> {
     let mut services: BTreeMap<ServiceProblem<'_>, Vec<&Unavailability>> = BTreeMap::new();
     for unavailability in unavailable_ports {
         services.entry(ServiceProblem::of(unavailability)).or_default().push(unavailability);
     }
-    services.values().filter_map(|ports| finding(ports, is_misnamed)).collect()
+    services.values().filter_map(|ports| finding(ports, misnamed)).collect()
 }
 
 /// A problem of a Service, which may affect several of its ports.
@@ -48,13 +49,18 @@ impl<'a> ServiceProblem<'a> {
     }
 }
 
-fn finding(ports: &[&Unavailability], is_misnamed: bool) -> Option<Finding> {
+fn finding(ports: &[&Unavailability], misnamed: Option<&str>) -> Option<Finding> {
     let (first, others) = ports.split_first()?;
     let mut finding = Finding::from(unavailable(first));
     if !others.is_empty() {
         finding.what = what(&first.port, ports);
     }
-    if is_misnamed && matches!(first.why, UnavailableReason::NoneLocal { .. }) {
+    if let (Some(name), UnavailableReason::NoneLocal { .. }) = (misnamed, &first.why) {
+        let ServicePortName { namespace, service, .. } = &first.port;
+        finding.what = format!(
+            "Service {namespace}/{service} has no usable endpoint on this node: {}",
+            words::no_node_has(name)
+        );
         finding.remedy = "correct the name of this node first (see node-name): until then no \
                           endpoint counts as local"
             .to_owned();
@@ -130,9 +136,9 @@ mod tests {
             port: "http".into(),
             protocol: Protocol::Tcp,
         };
-        let remedy = |why, is_misnamed| {
+        let remedy = |why, misnamed| {
             let unavailability = Unavailability { port: port.clone(), family: IpFamily::Ipv4, why };
-            check(&[unavailability], is_misnamed).remove(0).remedy
+            check(&[unavailability], misnamed).remove(0).remedy
         };
         let scope = LocalPolicyScope::Internal;
         let local = || UnavailableReason::NoneLocal {
@@ -141,10 +147,12 @@ mod tests {
             unusable_here: 0,
             scope,
         };
-        assert!(remedy(local(), true).starts_with("correct the name of this node"));
-        assert!(remedy(local(), false).starts_with("run a pod on this node"));
-        assert!(remedy(UnavailableReason::NoSlice, true).contains("describe service web"));
-        assert_eq!(check(&[], true), []);
+        assert!(remedy(local(), Some("node-1")).starts_with("correct the name of this node"));
+        assert!(remedy(local(), None).starts_with("run a pod on this node"));
+        assert!(
+            remedy(UnavailableReason::NoSlice, Some("node-1")).contains("describe service web")
+        );
+        assert_eq!(check(&[], Some("node-1")), []);
     }
 
     #[test]
@@ -160,7 +168,7 @@ mod tests {
             why,
         };
         let lines = |all: &[Unavailability]| -> Vec<String> {
-            check(all, false).into_iter().map(|finding| finding.what).collect()
+            check(all, None).into_iter().map(|finding| finding.what).collect()
         };
         let (four, six) = (IpFamily::Ipv4, IpFamily::Ipv6);
         let none = || UnavailableReason::NoSlice;

@@ -63,6 +63,7 @@ mod tests {
             meant: meant.map(|name| MeantNode {
                 name: name.to_owned(),
                 evidence: NodeEvidence::SimilarNode,
+                addresses: Vec::new(),
             }),
             nodes,
         };

@@ -68,7 +68,7 @@ impl Explanation {
     /// Adds what rules do not show: why endpoints are missing, and which addresses are not used.
     pub fn add_objects(&mut self, facts: &ObjectFacts, family: IpFamily) {
         self.refused_because(|name| facts.unavailable.get(&(name.clone(), family)).cloned());
-        self.dropped_at(&facts.node_name);
+        self.at_misnamed_node(&facts.node_name);
         let of_service = self.frontend.as_ref().and_then(|ReachedFrontend { service, .. }| {
             facts.unused.get(&(service.namespace.to_string(), service.service.to_string()))
         });

@@ -85,20 +85,26 @@ impl Explanation {
         }
     }
 
-    /// Explains a packet that was dropped for want of an endpoint on this node by the name of the node,
-    /// if no Node has it.
-    pub(super) fn dropped_at(&mut self, name: &NodeName) {
+    /// If no Node has the name of the node, explains by that why a packet was dropped for want of an
+    /// endpoint on this node, or came to an address that is not this node's.
+    pub(super) fn at_misnamed_node(&mut self, name: &NodeName) {
         for remark in &mut self.remarks {
-            let Reason::NoLocalEndpoints { service, field, like, .. } = &mut remark.reason else {
-                continue;
-            };
-            match name {
-                NodeName::Found => {}
-                NodeName::Unsure(node) => *like = node.meant.as_ref().map(|of| of.name.clone()),
-                NodeName::NotFound(node) => {
+            match (&mut remark.reason, name) {
+                (Reason::NoLocalEndpoints { like, .. }, NodeName::Unsure(node)) => {
+                    *like = node.meant.as_ref().map(|of| of.name.clone());
+                }
+                (Reason::NoLocalEndpoints { service, field, .. }, NodeName::NotFound(node)) => {
                     let (service, field, node) = (service.clone(), *field, node.clone());
                     remark.reason = Reason::NodeNotFound { service, field, node };
                 }
+                (
+                    Reason::NodePortElsewhere { service, to, is_here: false },
+                    NodeName::NotFound(node),
+                ) if node.meant.as_ref().is_some_and(|of| of.addresses.contains(&to.ip())) => {
+                    let (service, to, node) = (service.clone(), *to, node.clone());
+                    remark.reason = Reason::NodePortOfMisnamedNode { service, to, node };
+                }
+                _ => {}
             }
         }
     }

@@ -299,6 +299,16 @@ pub enum Reason {
         /// Whether the address is this node's.
         is_here: bool,
     },
+    /// The address is that of the Node that is probably meant by the name of this node, which no Node
+    /// has, so it does not count as this node's.
+    NodePortOfMisnamedNode {
+        /// The service port with this node port.
+        service: ServicePortName,
+        /// The destination.
+        to: SocketAddr,
+        /// The name, and the Node that is probably meant.
+        node: MisnamedNode,
+    },
     /// The packet goes to an endpoint directly.
     DirectToEndpoint {
         /// The service port of the endpoint.

@@ -786,6 +786,26 @@ fn explain_dropped_at_misnamed_node_names_the_node_that_is_meant() {
 }
 
 #[test]
+fn explain_node_port_at_the_address_of_the_node_that_is_meant_names_it() {
+    let node = FRONT_NODE.replace("192.168.50.1", "192.168.50.7");
+    let manifest = format!("{FRONT}{node}");
+    for mode in MODES {
+        for (name, to, code) in [
+            ("worker-a", "192.168.50.7:30080", "node-port-of-misnamed-node"),
+            ("worker-a", "192.168.50.8:30080", "node-port-elsewhere"),
+            ("node-2", "192.168.50.7:30080", "node-port-elsewhere"),
+        ] {
+            let remarks = remarks_of_front(name, &manifest, mode, to);
+            assert_eq!(remarks[0].reason.code(), code, "{name} {to}");
+            if code == "node-port-of-misnamed-node" {
+                let change = remarks[0].reason.change().unwrap();
+                assert!(change.contains("--hostname-override=worker-a.example"), "{change}");
+            }
+        }
+    }
+}
+
+#[test]
 fn explain_port_of_an_address_that_a_service_has_is_not_called_a_node_port_elsewhere() {
     for mode in MODES {
         for (to, kind) in [
