@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rulegen_model::{
     Kind, Metadata, ObjectName, Objects, Problem, ProblemCode, Service, Snapshot, Sourced,
-    node_problems,
+    node_problems, typed_value,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -147,7 +147,7 @@ fn name_without_namespace(kind: Kind, metadata: &Metadata) -> ObjectName {
 /// The object as the API has it, with the fields that are kept.
 fn api_object<T: DeserializeOwned>(object: &impl Serialize) -> Option<T> {
     let written = serde_json::to_value(object).ok()?;
-    serde_json::from_value(given(written)?).ok()
+    typed_value(&given(written)?).0.ok()
 }
 
 /// The fields that have a value. Rules ask whether a field is given.

@@ -482,11 +482,13 @@ impl Tree<'_> {
             event: Option<Value>,
         }
         match self {
-            Tree::Json(text) => {
-                let mut deserializer = serde_json::Deserializer::from_str(text);
-                let read = serde_path_to_error::deserialize(&mut deserializer);
-                read.map(|ObjectOnly(head)| head).map_err(FieldError::from)
-            }
+            Tree::Json(text) => match serde_json::from_str(text) {
+                Ok(ObjectOnly(head)) => Ok(head),
+                Err(error) => match read_json::<ObjectOnly<ValueHead>>(text) {
+                    Err(wrong) => Err(wrong),
+                    Ok(_) => Err(FieldError::without_path(&error)),
+                },
+            },
             Tree::Value(_) => self.read().map(|head: ValueHead| ManifestHead {
                 kind: head.kind,
                 api_version: head.api_version,
@@ -585,7 +587,7 @@ fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
             Ok(None) => error,
             Err(error) => error,
         };
-        FieldError { path: String::new(), message: user_message(&without_position(&error)) }
+        FieldError::without_path(&error)
     })
 }
 
@@ -595,10 +597,9 @@ impl From<WrongField> for FieldError {
     }
 }
 
-impl From<serde_path_to_error::Error<serde_json::Error>> for FieldError {
-    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
-        let path = error.path().to_string();
-        FieldError { path, message: user_message(&without_position(error.inner())) }
+impl FieldError {
+    fn without_path(error: &serde_json::Error) -> Self {
+        Self { path: String::new(), message: user_message(&without_position(error)) }
     }
 }
 

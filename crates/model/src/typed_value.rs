@@ -1,10 +1,16 @@
 //! Converts a parsed value to a type, and finds its unknown fields and the field with a wrong value.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::iter::Enumerate;
+use std::slice;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_path_to_error::{Segment, Track};
+use serde::de::value::{BorrowedStrDeserializer, MapAccessDeserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use serde_json::{Error, Value};
 
 /// A step from a value to one that it contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,52 +37,171 @@ pub struct WrongField {
 /// Converts a value to a type. Also returns the fields that the type does not have, up to the first
 /// wrong value.
 ///
-/// The type is read through a `dyn` deserializer, so that the code which keeps track of fields exists
-/// once and not for each type and field: in the release this saves 400 KB. It is several times
-/// slower than serde_json alone.
-///
 /// # Errors
 /// The first field with a wrong value.
 pub fn typed_value<T: DeserializeOwned>(value: &Value) -> (Result<T, WrongField>, Vec<FieldPath>) {
-    let (mut track, mut unknown) = (Track::new(), Vec::new());
-    // Not a plain closure, which would be another type for each `T`.
-    let mut on_unknown: &mut dyn FnMut(serde_ignored::Path<'_>) =
-        &mut |path| unknown.push(FieldPath::from(&path));
-    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
-    let reader = serde_ignored::Deserializer::new(tracked, &mut on_unknown);
-    let mut reader = <dyn erased_serde::Deserializer<'_>>::erase(reader);
-    let read = erased_serde::deserialize(&mut reader).map_err(|error: erased_serde::Error| {
-        WrongField { path: FieldPath::from(&track.path()), message: error.to_string() }
+    let reading = Reading::default();
+    let read = T::deserialize(TrackedValue { value, reading: &reading });
+    let Reading { path, unknown, wrong } = reading;
+    let read = read.map_err(|error| WrongField {
+        path: FieldPath(wrong.into_inner().unwrap_or_else(|| path.into_inner())),
+        message: error.to_string(),
     });
-    (read, unknown)
+    (read, unknown.into_inner())
 }
 
-impl From<&serde_ignored::Path<'_>> for FieldPath {
-    fn from(path: &serde_ignored::Path<'_>) -> Self {
-        use serde_ignored::Path;
-        let (parent, step) = match path {
-            Path::Root => return Self::default(),
-            Path::Seq { parent, index } => (parent, Some(FieldStep::Item(*index))),
-            Path::Map { parent, key } => (parent, Some(FieldStep::Field(key.clone()))),
-            Path::Some { parent }
-            | Path::NewtypeStruct { parent }
-            | Path::NewtypeVariant { parent } => (parent, None),
-        };
-        let mut steps = Self::from(*parent);
-        steps.0.extend(step);
-        steps
+/// What is known while a value is read.
+#[derive(Default)]
+struct Reading {
+    /// The path to the current value.
+    path: RefCell<Vec<FieldStep>>,
+    unknown: RefCell<Vec<FieldPath>>,
+    /// The path to the first wrong value.
+    wrong: RefCell<Option<Vec<FieldStep>>>,
+}
+
+impl Reading {
+    /// Reads a value that the current one contains.
+    fn inside<'de, S: DeserializeSeed<'de>>(
+        &self,
+        step: FieldStep,
+        seed: S,
+        value: &'de Value,
+    ) -> Result<S::Value, Error> {
+        self.path.borrow_mut().push(step);
+        let read = seed.deserialize(TrackedValue { value, reading: self });
+        if read.is_err() {
+            self.wrong.borrow_mut().get_or_insert_with(|| self.path.borrow().clone());
+        }
+        self.path.borrow_mut().pop();
+        read
     }
 }
 
-impl From<&serde_path_to_error::Path> for FieldPath {
-    fn from(path: &serde_path_to_error::Path) -> Self {
-        let step = |segment: &Segment| match segment {
-            Segment::Seq { index } => Some(FieldStep::Item(*index)),
-            Segment::Map { key } => Some(FieldStep::Field(key.clone())),
-            Segment::Enum { variant } => Some(FieldStep::Field(variant.clone())),
-            Segment::Unknown => None,
+/// Reads a value as serde_json does. In place of serde_ignored and serde_path_to_error around it,
+/// which would add three times the code for each type, 300 KB in the release.
+struct TrackedValue<'de, 'r> {
+    value: &'de Value,
+    reading: &'r Reading,
+}
+
+impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Self { value, reading } = self;
+        match value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => visitor.visit_u64(number),
+                (None, Some(number)) => visitor.visit_i64(number),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Array(elements) => {
+                let mut items = Items { all: elements.iter().enumerate(), reading };
+                let read = visitor.visit_seq(&mut items)?;
+                match items.all.len() {
+                    0 => Ok(read),
+                    _ => Err(Error::invalid_length(elements.len(), &"fewer elements in array")),
+                }
+            }
+            Value::Object(fields) => {
+                visitor.visit_map(Fields { all: fields.iter(), next: None, reading })
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.value {
+            Value::String(variant) => visitor.visit_enum(BorrowedStrDeserializer::new(variant)),
+            Value::Object(fields) => {
+                let fields = Fields { all: fields.iter(), next: None, reading: self.reading };
+                visitor.visit_enum(MapAccessDeserializer::new(fields))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    /// The type has no such field.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let path = FieldPath(self.reading.path.borrow().clone());
+        self.reading.unknown.borrow_mut().push(path);
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier
+    }
+}
+
+struct Items<'de, 'r> {
+    all: Enumerate<slice::Iter<'de, Value>>,
+    reading: &'r Reading,
+}
+
+impl<'de> SeqAccess<'de> for &mut Items<'de, '_> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let Some((index, value)) = self.all.next() else { return Ok(None) };
+        self.reading.inside(FieldStep::Item(index), seed, value).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.all.len())
+    }
+}
+
+struct Fields<'de, 'r> {
+    all: serde_json::map::Iter<'de>,
+    /// The field whose name was read last.
+    next: Option<(&'de str, &'de Value)>,
+    reading: &'r Reading,
+}
+
+impl<'de> MapAccess<'de> for Fields<'de, '_> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let Some((name, value)) = self.all.next() else { return Ok(None) };
+        self.next = Some((name, value));
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let Some((name, value)) = self.next.take() else {
+            return Err(Error::custom("value is missing"));
         };
-        Self(path.iter().filter_map(step).collect())
+        self.reading.inside(FieldStep::Field(name.to_owned()), seed, value)
     }
 }
 
