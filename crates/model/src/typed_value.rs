@@ -7,7 +7,8 @@ use std::slice;
 
 use serde::de::value::{BorrowedStrDeserializer, MapAccessDeserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected,
+    Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
@@ -108,7 +109,12 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
                 }
             }
             Value::Object(fields) => {
-                visitor.visit_map(Fields { all: fields.iter(), next: None, reading })
+                let mut rest = Fields { all: fields.iter(), next: None, reading };
+                let read = visitor.visit_map(&mut rest)?;
+                match rest.all.len() {
+                    0 => Ok(read),
+                    _ => Err(Error::invalid_length(fields.len(), &"fewer elements in map")),
+                }
             }
         }
     }
@@ -136,11 +142,14 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
     ) -> Result<V::Value, Error> {
         match self.value {
             Value::String(variant) => visitor.visit_enum(BorrowedStrDeserializer::new(variant)),
-            Value::Object(fields) => {
-                let fields = Fields { all: fields.iter(), next: None, reading: self.reading };
-                visitor.visit_enum(MapAccessDeserializer::new(fields))
+            Value::Object(fields) if fields.len() != 1 => {
+                Err(Error::invalid_value(Unexpected::Map, &"map with a single key"))
             }
-            _ => self.deserialize_any(visitor),
+            Value::Object(fields) => {
+                let mut fields = Fields { all: fields.iter(), next: None, reading: self.reading };
+                visitor.visit_enum(MapAccessDeserializer::new(&mut fields))
+            }
+            value => Err(Error::invalid_type(unexpected(value), &"string or map")),
         }
     }
 
@@ -154,6 +163,21 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier
+    }
+}
+
+fn unexpected(value: &Value) -> Unexpected<'_> {
+    match value {
+        Value::Null => Unexpected::Unit,
+        Value::Bool(value) => Unexpected::Bool(*value),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => Unexpected::Unsigned(number),
+            (None, Some(number)) => Unexpected::Signed(number),
+            (None, None) => Unexpected::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Unexpected::Str(text),
+        Value::Array(_) => Unexpected::Seq,
+        Value::Object(_) => Unexpected::Map,
     }
 }
 
@@ -185,7 +209,7 @@ struct Fields<'de, 'r> {
     reading: &'r Reading,
 }
 
-impl<'de> MapAccess<'de> for Fields<'de, '_> {
+impl<'de> MapAccess<'de> for &mut Fields<'de, '_> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -231,6 +255,39 @@ mod tests {
     #[derive(Debug, Deserialize, PartialEq)]
     struct WrittenPorts {
         ports: Vec<WrittenPort>,
+    }
+
+    /// As serde_json reads it.
+    #[test]
+    fn typed_value_of_enums_options_and_tuples() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        #[serde(rename_all = "camelCase")]
+        enum Change {
+            All,
+            Node(String),
+            Pair(u8, Option<f64>),
+            Port { number: i32 },
+        }
+        for value in [
+            json!("all"),
+            json!({"node": "a"}),
+            json!({"pair": [1, null]}),
+            json!({"pair": [1, 0.5]}),
+            json!({"port": {"number": -1}}),
+            json!({"node": "a", "port": {"number": 1}}),
+            json!({"pair": [1]}),
+            json!({"pair": [1, 2, 3]}),
+            json!({"port": {}}),
+            json!({"other": 1}),
+            json!("node"),
+            json!({}),
+            json!(null),
+            json!([1]),
+        ] {
+            let expected = serde_json::from_value::<Change>(value.clone());
+            let read = typed_value::<Change>(&value).0;
+            assert_eq!(read.map_err(|of| of.message), expected.map_err(|of| of.to_string()));
+        }
     }
 
     #[test]
