@@ -41,9 +41,9 @@ pub struct WrongField {
 /// # Errors
 /// The first field with a wrong value.
 pub fn typed_value<T: DeserializeOwned>(value: &Value) -> (Result<T, WrongField>, Vec<FieldPath>) {
-    let reading = Reading::default();
-    let read = T::deserialize(TrackedValue { value, reading: &reading });
-    let Reading { path, unknown, wrong } = reading;
+    let tracker = FieldTracker::default();
+    let read = T::deserialize(TrackedValue { value, tracker: &tracker });
+    let FieldTracker { path, unknown, wrong } = tracker;
     let read = read.map_err(|error| WrongField {
         path: FieldPath(wrong.into_inner().unwrap_or_else(|| path.into_inner())),
         message: error.to_string(),
@@ -53,7 +53,7 @@ pub fn typed_value<T: DeserializeOwned>(value: &Value) -> (Result<T, WrongField>
 
 /// What is known while a value is read.
 #[derive(Default)]
-struct Reading {
+struct FieldTracker {
     /// The path to the current value.
     path: RefCell<Vec<FieldStep>>,
     unknown: RefCell<Vec<FieldPath>>,
@@ -61,7 +61,7 @@ struct Reading {
     wrong: RefCell<Option<Vec<FieldStep>>>,
 }
 
-impl Reading {
+impl FieldTracker {
     /// Reads a value that the current one contains.
     fn inside<'de, S: DeserializeSeed<'de>>(
         &self,
@@ -70,7 +70,7 @@ impl Reading {
         value: &'de Value,
     ) -> Result<S::Value, Error> {
         self.path.borrow_mut().push(step);
-        let read = seed.deserialize(TrackedValue { value, reading: self });
+        let read = seed.deserialize(TrackedValue { value, tracker: self });
         if read.is_err() {
             self.wrong.borrow_mut().get_or_insert_with(|| self.path.borrow().clone());
         }
@@ -83,14 +83,14 @@ impl Reading {
 /// which would add three times the code for each type, 300 KB in the release.
 struct TrackedValue<'de, 'r> {
     value: &'de Value,
-    reading: &'r Reading,
+    tracker: &'r FieldTracker,
 }
 
 impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let Self { value, reading } = self;
+        let Self { value, tracker } = self;
         match value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -101,7 +101,7 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
             },
             Value::String(text) => visitor.visit_borrowed_str(text),
             Value::Array(elements) => {
-                let mut items = Items { all: elements.iter().enumerate(), reading };
+                let mut items = ValueItems { all: elements.iter().enumerate(), tracker };
                 let read = visitor.visit_seq(&mut items)?;
                 match items.all.len() {
                     0 => Ok(read),
@@ -109,7 +109,7 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
                 }
             }
             Value::Object(fields) => {
-                let mut rest = Fields { all: fields.iter(), next: None, reading };
+                let mut rest = ValueFields { all: fields.iter(), next: None, tracker };
                 let read = visitor.visit_map(&mut rest)?;
                 match rest.all.len() {
                     0 => Ok(read),
@@ -146,7 +146,8 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
                 Err(Error::invalid_value(Unexpected::Map, &"map with a single key"))
             }
             Value::Object(fields) => {
-                let mut fields = Fields { all: fields.iter(), next: None, reading: self.reading };
+                let mut fields =
+                    ValueFields { all: fields.iter(), next: None, tracker: self.tracker };
                 visitor.visit_enum(MapAccessDeserializer::new(&mut fields))
             }
             value => Err(Error::invalid_type(unexpected(value), &"string or map")),
@@ -155,8 +156,8 @@ impl<'de> Deserializer<'de> for TrackedValue<'de, '_> {
 
     /// The type has no such field.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let path = FieldPath(self.reading.path.borrow().clone());
-        self.reading.unknown.borrow_mut().push(path);
+        let path = FieldPath(self.tracker.path.borrow().clone());
+        self.tracker.unknown.borrow_mut().push(path);
         visitor.visit_unit()
     }
 
@@ -181,12 +182,12 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
     }
 }
 
-struct Items<'de, 'r> {
+struct ValueItems<'de, 'r> {
     all: Enumerate<slice::Iter<'de, Value>>,
-    reading: &'r Reading,
+    tracker: &'r FieldTracker,
 }
 
-impl<'de> SeqAccess<'de> for &mut Items<'de, '_> {
+impl<'de> SeqAccess<'de> for &mut ValueItems<'de, '_> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -194,7 +195,7 @@ impl<'de> SeqAccess<'de> for &mut Items<'de, '_> {
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
         let Some((index, value)) = self.all.next() else { return Ok(None) };
-        self.reading.inside(FieldStep::Item(index), seed, value).map(Some)
+        self.tracker.inside(FieldStep::Item(index), seed, value).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -202,14 +203,14 @@ impl<'de> SeqAccess<'de> for &mut Items<'de, '_> {
     }
 }
 
-struct Fields<'de, 'r> {
+struct ValueFields<'de, 'r> {
     all: serde_json::map::Iter<'de>,
     /// The field whose name was read last.
     next: Option<(&'de str, &'de Value)>,
-    reading: &'r Reading,
+    tracker: &'r FieldTracker,
 }
 
-impl<'de> MapAccess<'de> for &mut Fields<'de, '_> {
+impl<'de> MapAccess<'de> for &mut ValueFields<'de, '_> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -225,7 +226,7 @@ impl<'de> MapAccess<'de> for &mut Fields<'de, '_> {
         let Some((name, value)) = self.next.take() else {
             return Err(Error::custom("value is missing"));
         };
-        self.reading.inside(FieldStep::Field(name.to_owned()), seed, value)
+        self.tracker.inside(FieldStep::Field(name.to_owned()), seed, value)
     }
 }
 
@@ -262,7 +263,7 @@ mod tests {
     fn typed_value_of_enums_options_and_tuples() {
         #[derive(Debug, Deserialize, PartialEq)]
         #[serde(rename_all = "camelCase")]
-        enum Change {
+        enum WrittenChange {
             All,
             Node(String),
             Pair(u8, Option<f64>),
@@ -284,8 +285,8 @@ mod tests {
             json!(null),
             json!([1]),
         ] {
-            let expected = serde_json::from_value::<Change>(value.clone());
-            let read = typed_value::<Change>(&value).0;
+            let expected = serde_json::from_value::<WrittenChange>(value.clone());
+            let read = typed_value::<WrittenChange>(&value).0;
             assert_eq!(read.map_err(|of| of.message), expected.map_err(|of| of.to_string()));
         }
     }
