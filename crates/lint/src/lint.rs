@@ -129,10 +129,10 @@ fn invalid(problem: &Problem) -> Option<(Source, ObjectName)> {
 
 /// The finding about a problem that reading found.
 pub(crate) fn of_problem(problem: Problem) -> LintFinding {
-    let Problem { source, object, field, message, code, .. } = problem;
+    let Problem { source, line, object, field, message, code, .. } = problem;
     // All problems of manifests have a code.
     let code = code.unwrap_or(ProblemCode::InvalidDocument);
-    LintFinding { source, object, field, ..LintFinding::new(code, message) }
+    LintFinding { source, line, object, field, ..LintFinding::new(code, message) }
 }
 
 /// Orders by file as given, then by line.

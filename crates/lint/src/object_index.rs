@@ -31,7 +31,7 @@ pub(crate) fn locate(
             let object = finding.object.as_ref().and_then(|of| objects.get(of).copied());
             let value = object.or(root.as_ref()).map(|value| value.nearest(field).line);
             let line = value.map(|line| line.max(1) + first_line - 1);
-            finding.line = line.or_else(|| line_in(&finding.what)).or(Some(*first_line));
+            finding.line = finding.line.or(line).or(Some(*first_line));
         }
     }
 }
@@ -43,11 +43,4 @@ fn index(root: &DocumentLines) -> HashMap<ObjectName, &DocumentLines> {
         by_name.entry(object.name).or_insert(object.value);
     }
     by_name
-}
-
-/// The line in the message of a syntax error: `… at line 3, column 7`.
-fn line_in(message: &str) -> Option<usize> {
-    let (_, position) = message.rsplit_once(" at line ")?;
-    let digits = position.find(|c: char| !c.is_ascii_digit()).unwrap_or(position.len());
-    position.get(..digits)?.parse().ok()
 }

@@ -147,10 +147,10 @@ impl ManifestReader<'_> {
         }
         match yaml_value(text) {
             Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
-            Err(error) => self.incomplete(
-                ProblemCode::InvalidDocument,
-                format!("invalid YAML: {}", error.in_file(self.first_line)),
-            ),
+            Err(error) => {
+                let error = error.in_file(self.first_line);
+                self.invalid_text(format!("invalid YAML: {error}"), error.line());
+            }
         }
     }
 
@@ -165,30 +165,32 @@ impl ManifestReader<'_> {
             // has the position.
             return match yaml_value(text) {
                 Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
-                Err(_) => self.incomplete(
-                    ProblemCode::InvalidDocument,
-                    format!("invalid JSON: {}", self.json_error(error)),
-                ),
+                Err(_) => self.invalid_json(error),
             };
         }
         values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Position::DOCUMENT));
         if let Some(error) = error {
-            self.incomplete(
-                ProblemCode::InvalidDocument,
-                format!("invalid JSON: {}", self.json_error(&error)),
-            );
+            self.invalid_json(&error);
         }
     }
 
-    /// The message, with the line in the file.
-    fn json_error(&self, error: &serde_json::Error) -> String {
-        let message = without_position(error);
+    fn invalid_json(&mut self, error: &serde_json::Error) {
+        let message = format!("invalid JSON: {}", without_position(error));
         match error.line() {
-            0 => message,
+            0 => self.invalid_text(message, None),
             line => {
                 let line = line + self.first_line - 1;
-                format!("{message} at line {line} column {}", error.column())
+                let message = format!("{message} at line {line} column {}", error.column());
+                self.invalid_text(message, Some(line));
             }
+        }
+    }
+
+    /// The line is that in the file.
+    fn invalid_text(&mut self, message: String, line: Option<usize>) {
+        self.incomplete(ProblemCode::InvalidDocument, message);
+        if let Some(problem) = self.problems.last_mut() {
+            problem.line = line;
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Problem {
     pub severity: Severity,
     /// The file and document, if known.
     pub source: Option<Source>,
+    /// The line in the file, from 1, of a document that cannot be read.
+    pub line: Option<usize>,
     /// The object, if known.
     pub object: Option<ObjectName>,
     /// Path of the field: `spec.ports[0].port`.
@@ -87,7 +89,7 @@ impl Problem {
     /// A problem without place, object and field.
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { severity, source: None, object: None, field: None, message, code: None }
+        Self { severity, source: None, line: None, object: None, field: None, message, code: None }
     }
 
     /// Whether it is a note about a Service that needs no rules: a cluster has many of these.

@@ -112,6 +112,14 @@ impl YamlError {
         }
         self
     }
+
+    /// The line of the error, from 1, if it is known.
+    pub(crate) fn line(&self) -> Option<usize> {
+        let (Self::DuplicateKey { position, .. } | Self::Syntax { position, .. }) = self else {
+            return None;
+        };
+        usize::try_from(position.as_ref()?.line).ok()
+    }
 }
 
 impl TextPosition {
