@@ -638,9 +638,9 @@ fn explain_live_reports_drift_as_cause() {
     assert!(text.contains("route_localnet is 0"), "{text}");
 }
 
-/// Other tables are judged in both modes alike: what is certain is an end, the rest a condition.
+/// Other tables are evaluated in both modes alike: what is certain is an end, the rest a condition.
 #[test]
-fn explain_live_judges_other_tables() {
+fn explain_live_evaluates_other_tables() {
     let node = Namespace::new("explain-others");
     node.run(
         "sysctl -qw net.ipv4.ip_forward=1; \

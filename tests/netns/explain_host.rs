@@ -98,7 +98,7 @@ fn explain_reverse_path_filter_is_told_from_martian_addresses() {
 
 /// Without a route to the endpoint, no input interface helps.
 #[test]
-fn explain_from_unknown_interface_judges_missing_routes() {
+fn explain_from_unknown_interface_evaluates_missing_routes() {
     let lab = Topology::new("explain-missing");
     let file = one_endpoint(&lab, ELSEWHERE_IPS[0]);
     let flags = apply(&lab, &file, "nftables");

@@ -1,5 +1,5 @@
 //! ufw, firewalld and Docker from Debian's packages next to the agent. Services answer while the
-//! firewall starts, reloads and stops. doctor and explain judge their rules as packets do.
+//! firewall starts, reloads and stops. doctor and explain evaluate their rules as packets do.
 //!
 //! All of them run in the network namespace of the test, with their own folders, message bus and
 //! containerd.
@@ -400,7 +400,7 @@ fn stopped_packets(lab: &Topology, flags: &str) -> Vec<String> {
             }
             let is_right = fits(answer) || !is_certain;
             assert!(is_right, "{from:?} to {to}: {answer:?}\n{explained:#}");
-            // Rules of IPv6 look at extension headers and reverse paths, which are not judged.
+            // Rules of IPv6 look at extension headers and reverse paths, which are not evaluated.
             let is_forwarded = from != From::Node;
             let may_be_uncertain = to.is_ipv6() || !is_forwarded;
             assert!(is_certain || may_be_uncertain, "{from:?} to {to}: {answer:?}\n{explained:#}");
@@ -413,7 +413,7 @@ fn stopped_packets(lab: &Topology, flags: &str) -> Vec<String> {
 }
 
 #[test]
-fn firewall_ufw_is_judged_by_doctor_and_explain() {
+fn firewall_ufw_is_evaluated_by_doctor_and_explain() {
     diagnosis_is_right("ufw", |node| {
         let firewall = ufw(node, "DROP");
         firewall.step(node, "ufw --force enable");
@@ -422,7 +422,7 @@ fn firewall_ufw_is_judged_by_doctor_and_explain() {
 }
 
 #[test]
-fn firewall_firewalld_is_judged_by_doctor_and_explain() {
+fn firewall_firewalld_is_evaluated_by_doctor_and_explain() {
     diagnosis_is_right("firewalld", |node| {
         let firewall = firewalld(node);
         firewall.step(node, "start");
@@ -431,7 +431,7 @@ fn firewall_firewalld_is_judged_by_doctor_and_explain() {
 }
 
 #[test]
-fn firewall_docker_is_judged_by_doctor_and_explain() {
+fn firewall_docker_is_evaluated_by_doctor_and_explain() {
     diagnosis_is_right("docker", |node| {
         // As on a node where Docker turned on forwarding.
         node.run("sysctl -qw net.ipv4.ip_forward=0");

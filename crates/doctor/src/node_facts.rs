@@ -189,14 +189,14 @@ impl NodeFacts {
     }
 
     /// The desired nftables tables, one per IP family.
-    pub(crate) fn wanted_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
+    pub(crate) fn desired_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
         let table = |family: &IpFamily| {
             nftables::table(&plan(snapshot, self.config(), *family), self.table())
         };
         self.families().iter().map(table).collect()
     }
 
-    pub(crate) fn wanted_ruleset(&self, snapshot: &Snapshot, family: IpFamily) -> Ruleset {
+    pub(crate) fn desired_ruleset(&self, snapshot: &Snapshot, family: IpFamily) -> Ruleset {
         iptables::ruleset(&plan(snapshot, self.config(), family))
     }
 
@@ -213,15 +213,15 @@ impl NodeFacts {
             (variants, _) => variants?,
         };
         let DoctorOptions { iptables_access: access, lock_timeout, .. } = self.options;
-        let mut held = Vec::new();
+        let mut actual = Vec::new();
         for variant in variants {
             let families = self.families().iter().copied();
             for family in families.filter(|family| is_accessible(*family, variant, access)) {
                 let iptables = Iptables::new(family, variant, lock_timeout).accessed_by(access);
-                held.push(ActualIptables { variant, family, ruleset: iptables.save()? });
+                actual.push(ActualIptables { variant, family, ruleset: iptables.save()? });
             }
         }
-        Ok(held)
+        Ok(actual)
     }
 
     /// How rules of iptables are read.
@@ -245,9 +245,9 @@ impl NodeFacts {
     /// The iptables variants that have rules or tables but no program to read them.
     fn unread_iptables(&self) -> FactResult<Vec<String>> {
         let mut unread = Vec::new();
-        let held = self.iptables()?;
+        let actual = self.iptables()?;
         for variant in Variant::ALL {
-            let is_read = held.iter().any(|held| held.variant == variant);
+            let is_read = actual.iter().any(|actual| actual.variant == variant);
             if !is_read && self.may_have_rules(variant)? {
                 unread.push(format!("iptables-{variant}"));
             }
@@ -299,13 +299,13 @@ impl NodeFacts {
     }
 }
 
-fn variant_of(held: &[ActualIptables]) -> Variant {
-    let first = |of: fn(&ActualIptables) -> bool| held.iter().find(|held| of(held));
+fn variant_of(actual: &[ActualIptables]) -> Variant {
+    let first = |of: fn(&ActualIptables) -> bool| actual.iter().find(|actual| of(actual));
     let with_rules = first(ActualIptables::holds_services).filter(|with_rules| {
-        held.iter().all(|held| held.variant == with_rules.variant || !held.holds_services())
+        actual.iter().all(|actual| actual.variant == with_rules.variant || !actual.holds_services())
     });
-    let chosen = with_rules.or(first(ActualIptables::is_kubelets)).or(held.first());
-    chosen.map_or(Variant::Nft, |held| held.variant)
+    let chosen = with_rules.or(first(ActualIptables::is_kubelets)).or(actual.first());
+    chosen.map_or(Variant::Nft, |actual| actual.variant)
 }
 
 /// The outcome of a check of Services that has none to check.
@@ -335,7 +335,7 @@ mod tests {
 
     use super::*;
 
-    fn held(variant: Variant, tables: &str) -> ActualIptables {
+    fn actual(variant: Variant, tables: &str) -> ActualIptables {
         let (ruleset, errors) = parse(IpFamily::Ipv4, tables);
         assert_eq!(errors, []);
         ActualIptables { variant, family: IpFamily::Ipv4, ruleset }
@@ -343,8 +343,9 @@ mod tests {
 
     #[test]
     fn chains_of_services_that_cleanup_keeps_do_not_count() {
-        let holds_services =
-            |lines: &str| held(Variant::Nft, &format!("*nat\n{lines}\nCOMMIT\n")).holds_services();
+        let holds_services = |lines: &str| {
+            actual(Variant::Nft, &format!("*nat\n{lines}\nCOMMIT\n")).holds_services()
+        };
         let mark = ":KUBE-MARK-MASQ - [0:0]\n:CNI - [0:0]\n-A CNI -p tcp -j KUBE-MARK-MASQ";
         assert!(!holds_services(mark));
         assert!(holds_services(":KUBE-MARK-MASQ - [0:0]"));
@@ -356,7 +357,7 @@ mod tests {
         let services = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
         let kubelet = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
         let chosen =
-            |nft, legacy| variant_of(&[held(Variant::Nft, nft), held(Variant::Legacy, legacy)]);
+            |nft, legacy| variant_of(&[actual(Variant::Nft, nft), actual(Variant::Legacy, legacy)]);
         assert_eq!(chosen("", ""), Variant::Nft);
         assert_eq!(chosen("", kubelet), Variant::Legacy);
         assert_eq!(chosen("", services), Variant::Legacy);

@@ -20,7 +20,7 @@ pub struct Report {
 /// A check with its result.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The check.
+    /// What was checked, from [`CHECKS`](crate::CHECKS).
     pub check: &'static Check,
     /// Its result.
     pub outcome: CheckResult,

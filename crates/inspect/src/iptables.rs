@@ -17,30 +17,30 @@ pub struct RuleAhead<'a> {
 /// Rules of `nat` that translate, or jump to a chain that does, before the jump to our Services;
 /// all of them if there is no such jump. A connection that one of them translates never reaches an
 /// endpoint of a Service.
-pub fn translations_ahead(held: &Ruleset) -> Vec<RuleAhead<'_>> {
+pub fn translations_ahead(actual: &Ruleset) -> Vec<RuleAhead<'_>> {
     let built_in = ["PREROUTING", "OUTPUT"].map(ChainName::from);
-    let chains = held.tables.get(&Table::Nat).into_iter().flatten();
+    let chains = actual.tables.get(&Table::Nat).into_iter().flatten();
     let chains = chains.filter(|(name, _)| built_in.contains(name));
     chains
         .flat_map(|(chain, content)| {
             let leads_to_us = |rule: &&Rule| rule.target_chain() == Some(&SERVICES.into());
             let ahead = content.rules.iter().take_while(move |rule| !leads_to_us(rule));
-            ahead.filter(|rule| translates(held, rule)).map(move |rule| RuleAhead { chain, rule })
+            ahead.filter(|rule| translates(actual, rule)).map(move |rule| RuleAhead { chain, rule })
         })
         .collect()
 }
 
 /// Whether the table `nat` has a chain of kube-proxy's layout. kubelet's chains do not count.
-pub fn holds_services(held: &Ruleset) -> bool {
-    let mut chains = held.tables.get(&Table::Nat).into_iter().flat_map(|chains| chains.keys());
+pub fn holds_services(actual: &Ruleset) -> bool {
+    let mut chains = actual.tables.get(&Table::Nat).into_iter().flat_map(|chains| chains.keys());
     chains.any(|chain| OURS.owns(Table::Nat, chain))
 }
 
 /// Whether packets from other hosts to loopback addresses are dropped, which route_localnet would
 /// accept: the rule that kube-proxy, kubelet and rulegen make, and a jump to it.
-pub fn guards_loopback(held: &Ruleset) -> bool {
+pub fn guards_loopback(actual: &Ruleset) -> bool {
     let rules = |chain: &str| {
-        let chain = held.chain(Table::Filter, &chain.into());
+        let chain = actual.chain(Table::Filter, &chain.into());
         chain.map(|chain| chain.rules.as_slice()).unwrap_or_default()
     };
     let guard = loopback_guard();
@@ -48,7 +48,7 @@ pub fn guards_loopback(held: &Ruleset) -> bool {
         && rules("INPUT").iter().any(|r| r.target_chain() == Some(&SHARED_FIREWALL.into()))
 }
 
-fn translates(held: &Ruleset, rule: &Rule) -> bool {
+fn translates(actual: &Ruleset, rule: &Rule) -> bool {
     let mut seen: BTreeSet<&ChainName> = BTreeSet::new();
     let mut next = vec![rule];
     while let Some(rule) = next.pop() {
@@ -56,7 +56,7 @@ fn translates(held: &Ruleset, rule: &Rule) -> bool {
             return true;
         }
         let Some(chain) = rule.target_chain().filter(|chain| seen.insert(chain)) else { continue };
-        next.extend(held.chain(Table::Nat, chain).into_iter().flat_map(|chain| &chain.rules));
+        next.extend(actual.chain(Table::Nat, chain).into_iter().flat_map(|chain| &chain.rules));
     }
     false
 }
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    fn held(table: &str, lines: &[&str]) -> Ruleset {
+    fn actual(table: &str, lines: &[&str]) -> Ruleset {
         let text = format!("*{table}\n{}\nCOMMIT\n", lines.join("\n"));
         let (ruleset, errors) = parse(IpFamily::Ipv4, &text);
         assert_eq!(errors, []);
@@ -96,9 +96,9 @@ mod tests {
             ":DOCKER - [0:0]",
             ":MARKS - [0:0]",
         ];
-        let held = held("nat", &[chains.as_slice(), rules].concat());
+        let actual = actual("nat", &[chains.as_slice(), rules].concat());
         let text = |ahead: &RuleAhead<'_>| format!("{} {}", ahead.chain, ahead.rule);
-        translations_ahead(&held).iter().map(text).collect()
+        translations_ahead(&actual).iter().map(text).collect()
     }
 
     #[test]
@@ -128,8 +128,9 @@ mod tests {
                      \"block incoming localnet connections\" -m conntrack ! --ctstate \
                      RELATED,ESTABLISHED,DNAT -j DROP";
         let jump = "-A INPUT -j KUBE-FIREWALL";
-        let guards =
-            |rules: &[&str]| guards_loopback(&held("filter", &[chains.as_slice(), rules].concat()));
+        let guards = |rules: &[&str]| {
+            guards_loopback(&actual("filter", &[chains.as_slice(), rules].concat()))
+        };
         assert!(guards(&[jump, guard]));
         assert!(!guards(&[guard]));
         assert!(!guards(&[jump]));
@@ -137,8 +138,8 @@ mod tests {
 
     #[test]
     fn kubelet_chains_do_not_count_as_service_rules() {
-        assert!(holds_services(&held("nat", &[":KUBE-SVC-ABC - [0:0]"])));
-        assert!(!holds_services(&held("nat", &[":KUBE-KUBELET-CANARY - [0:0]"])));
-        assert!(!holds_services(&held("mangle", &[":KUBE-IPTABLES-HINT - [0:0]"])));
+        assert!(holds_services(&actual("nat", &[":KUBE-SVC-ABC - [0:0]"])));
+        assert!(!holds_services(&actual("nat", &[":KUBE-KUBELET-CANARY - [0:0]"])));
+        assert!(!holds_services(&actual("mangle", &[":KUBE-IPTABLES-HINT - [0:0]"])));
     }
 }

@@ -1060,7 +1060,7 @@ pub struct ServiceCondition {
     pub code: &'static str,
     /// A few words; empty if there is no problem.
     pub words: &'static str,
-    /// A sentence.
+    /// The whole sentence, without a full stop.
     pub sentence: &'static str,
 }
 

@@ -19,7 +19,7 @@ use crate::source_ranges;
 /// The objects of a running cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct ClusterObjects<'a> {
-    /// The objects.
+    /// Services, EndpointSlices and Nodes, as the API server has them.
     pub objects: &'a Objects,
     /// Their snapshot for one node.
     pub snapshot: &'a Snapshot,
@@ -53,7 +53,7 @@ pub fn lint_cluster(cluster: ClusterObjects<'_>) -> Vec<LintFinding> {
     findings
 }
 
-/// Whether the code is of a fault of a cluster's objects that no node is needed to judge.
+/// Whether the code is of a fault of a cluster's objects that no node is needed to evaluate.
 fn is_of_cluster(code: ProblemCode) -> bool {
     use ProblemCode as Code;
     match code {

@@ -24,7 +24,7 @@ pub enum NodeName {
 /// A name that no Node has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MisnamedNode {
-    /// The name.
+    /// The host's name, or that of --hostname-override, in lower case.
     pub name: String,
     /// The node that is probably meant.
     pub meant: Option<MeantNode>,
@@ -35,7 +35,7 @@ pub struct MisnamedNode {
 /// The node that is probably meant by a name that no Node has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeantNode {
-    /// Its name.
+    /// `metadata.name` of the Node, or `nodeName` of endpoints.
     pub name: String,
     /// Why it is probably meant.
     pub evidence: NodeEvidence,

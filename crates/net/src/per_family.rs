@@ -79,7 +79,7 @@ impl<T> PerFamily<T> {
         self.iter().map(|(family, _)| family)
     }
 
-    /// The values.
+    /// The values, IPv4 first.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.ipv4.iter().chain(&self.ipv6)
     }

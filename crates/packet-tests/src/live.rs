@@ -17,7 +17,7 @@ pub struct LivePacket {
     pub interface: Option<String>,
     /// The destination.
     pub to: SocketAddr,
-    /// The protocol.
+    /// Protocol of the packet.
     pub protocol: Protocol,
 }
 

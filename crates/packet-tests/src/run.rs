@@ -26,9 +26,9 @@ use crate::problem::FileProblem;
 pub struct CaseReport {
     /// The name of the case.
     pub name: String,
-    /// The mode.
+    /// The proxy mode whose rules were tested.
     pub mode: ProxyMode,
-    /// The verdict.
+    /// What the packets of the case did, against what it expects.
     pub verdict: CaseVerdict,
     /// What the verdict does not say.
     pub notes: Vec<CaseNote>,
@@ -69,7 +69,7 @@ impl fmt::Display for CaseNote {
 pub enum CaseVerdict {
     /// All expectations hold.
     Passed,
-    /// All expectations hold unless one of these conditions does, which cannot be judged. At least
+    /// All expectations hold unless one of these conditions does, which cannot be evaluated. At least
     /// one; only with the rules in the kernel.
     Conditional(Vec<EndCondition>),
     /// Some do not, one item per packet.
@@ -179,10 +179,10 @@ pub fn run_live(
 type VerdictWithNotes = (CaseVerdict, Vec<CaseNote>);
 
 impl CaseReport {
-    fn of(case: &Case, mode: ProxyMode, judged: Result<VerdictWithNotes, FileProblem>) -> Self {
+    fn of(case: &Case, mode: ProxyMode, evaluated: Result<VerdictWithNotes, FileProblem>) -> Self {
         let wrong =
             |problem: FileProblem| (CaseVerdict::Wrong(problem.in_case(&case.name)), Vec::new());
-        let (verdict, notes) = judged.unwrap_or_else(wrong);
+        let (verdict, notes) = evaluated.unwrap_or_else(wrong);
         Self { name: case.name.clone(), mode, verdict, notes }
     }
 }

@@ -538,7 +538,7 @@ fn live_case_notes_senders_of_other_nodes_that_are_not_checked() {
 
 /// The API server accepts the address, and kube-proxy gives it to one of both.
 #[test]
-fn patched_service_with_cluster_ip_of_another_is_judged_with_a_note() {
+fn patched_service_with_cluster_ip_of_another_is_evaluated_with_a_note() {
     let case = |outcome: &str, to: &str| {
         let (tests, inputs) = of_cluster(&format!(
             "{{name: x, when: {{patch: {{service: default/web, merge: {{spec: {{externalIPs: \

@@ -10,7 +10,7 @@ pub struct Bisection<T> {
     pub refused: Vec<T>,
     /// Items not tried alone, because too many others were refused.
     pub untried: Vec<T>,
-    /// Number of trials.
+    /// How often `accepts` was called.
     pub trials: usize,
 }
 

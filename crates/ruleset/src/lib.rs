@@ -6,7 +6,7 @@
 //! diff(actual, desired) ──▶ Transaction ──text──▶ iptables-restore text
 //! trace(ruleset or table, packet) ──▶ verdicts with exact probabilities
 //! Table ──text──▶ input of `nft -f`
-//! judge(chain of another program, partly known packet) ──▶ accepts, drops or unknown
+//! evaluate(chain of another program, partly known packet) ──▶ accepts, drops or unknown
 //! ```
 //!
 //! Pure: no I/O and no C. Only parsing can fail, and its errors name the line.

@@ -79,7 +79,7 @@ impl StaleFlowFilter {
         past: History,
         context: &Context<'_>,
     ) -> Self {
-        let mut judge = Self {
+        let mut filter = Self {
             frontends: HashMap::new(),
             backends: Vec::new(),
             past,
@@ -89,11 +89,11 @@ impl StaleFlowFilter {
         };
         for port in ports.into_iter().filter(|port| concerns(port, context.resets_removed_tcp)) {
             for frontend in frontends(port) {
-                judge.frontends.entry(frontend).or_default().push(judge.backends.len());
+                filter.frontends.entry(frontend).or_default().push(filter.backends.len());
             }
-            judge.backends.push(backends(port));
+            filter.backends.push(backends(port));
         }
-        judge
+        filter
     }
 
     /// The protocols that stale flows can have. Flows of others need not be listed.

@@ -108,7 +108,7 @@ impl FilterFixture {
         }
     }
 
-    fn judge(&self) -> StaleFlowFilter {
+    fn filter(&self) -> StaleFlowFilter {
         let local_addresses = ["192.168.50.1:0", "172.20.0.1:0", "127.0.0.1:0"].map(|a| at(a).ip());
         let service_cidrs: Vec<IpNet> = vec!["10.96.0.0/16".parse().unwrap()];
         let context = Context {
@@ -122,10 +122,10 @@ impl FilterFixture {
 
     #[track_caller]
     fn assert(&self, protocol: Protocol, cases: &[(&str, &str, bool)]) {
-        let judge = self.judge();
+        let filter = self.filter();
         for (destination, reply_source, want) in cases {
             let flow = flow(protocol, destination, reply_source);
-            assert_eq!(judge.is_stale(&flow), *want, "{protocol:?} {destination} {reply_source}");
+            assert_eq!(filter.is_stale(&flow), *want, "{protocol:?} {destination} {reply_source}");
         }
     }
 }
@@ -204,15 +204,15 @@ fn conntrack_flows_of_other_addresses_and_ports_are_kept() {
 }
 
 #[test]
-fn conntrack_node_port_flows_are_judged_only_where_node_ports_are_open() {
+fn conntrack_node_port_flows_are_stale_only_where_node_ports_are_open() {
     let stale = |node_ports_at: NodePortsAt| {
         let mut bench = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]);
         bench.node_ports_at = node_ports_at;
-        let judge = bench.judge();
+        let filter = bench.filter();
         [NODE_PORT, OTHER_NODE_PORT, LOOPBACK_NODE_PORT, "127.0.0.2:30053", FOREIGN_HOST].map(
             |destination| {
-                let translated = judge.is_stale(&flow(Protocol::Udp, destination, REMOVED));
-                let plain = judge.is_stale(&flow(Protocol::Udp, destination, destination));
+                let translated = filter.is_stale(&flow(Protocol::Udp, destination, REMOVED));
+                let plain = filter.is_stale(&flow(Protocol::Udp, destination, destination));
                 assert_eq!(translated, plain, "{destination}");
                 translated
             },
@@ -260,7 +260,7 @@ fn conntrack_flows_of_removed_load_balancer_ip_are_stale_others_kept() {
 }
 
 #[test]
-fn conntrack_recreated_frontend_is_judged_by_its_current_endpoints() {
+fn conntrack_recreated_frontend_is_compared_with_its_current_endpoints() {
     let again = service(Protocol::Udp, endpoints());
     let past = History::Vanished(frontends(&again).collect());
     let bench = FilterFixture { past, ..FilterFixture::of(vec![again]) };
@@ -340,11 +340,11 @@ fn conntrack_services_sharing_an_external_ip_keep_flows_of_both() {
 
 #[test]
 fn conntrack_flow_in_another_zone_is_stale_only_if_translated() {
-    let judge = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]).judge();
+    let filter = FilterFixture::of(vec![service(Protocol::Udp, endpoints())]).filter();
     let in_zone = |reply_source| Flow { zone: 7, ..flow(Protocol::Udp, CLUSTER_IP, reply_source) };
-    assert!(judge.is_stale(&in_zone(REMOVED)));
-    assert!(!judge.is_stale(&in_zone(READY)));
-    assert!(!judge.is_stale(&in_zone(CLUSTER_IP)));
+    assert!(filter.is_stale(&in_zone(REMOVED)));
+    assert!(!filter.is_stale(&in_zone(READY)));
+    assert!(!filter.is_stale(&in_zone(CLUSTER_IP)));
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn conntrack_dumps_only_protocols_that_may_have_stale_flows() {
     let of = |of| service(of, Vec::new());
     let protocols = |ports: Vec<ServicePort>, past: &History, resets_removed_tcp| {
         FilterFixture { past: past.clone(), resets_removed_tcp, ..FilterFixture::of(ports) }
-            .judge()
+            .filter()
             .protocols()
     };
     let nothing = History::Vanished(HashSet::new());

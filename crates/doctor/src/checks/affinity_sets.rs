@@ -48,8 +48,8 @@ struct ClientList {
 
 fn lists(node: &NodeFacts) -> FactResult<CheckResult> {
     let (variant, ages, limit) = (node.variant()?, recent::lists()?, recent::list_limit()?);
-    let held = node.iptables()?.iter().filter(|held| held.variant == variant);
-    let lists = held.flat_map(|held| client_lists(&held.ruleset, &ages));
+    let actual = node.iptables()?.iter().filter(|actual| actual.variant == variant);
+    let lists = actual.flat_map(|actual| client_lists(&actual.ruleset, &ages));
     Ok(CheckResult::Found(lists.filter_map(|list| check_list(&list, limit)).collect()))
 }
 
@@ -201,9 +201,9 @@ mod tests {
         let remedy = "nft flush set ip6 rulegen affinity/default/web/udp/dns removes";
         assert!(finding.remedy.starts_with(remedy), "{finding:?}");
         let found = finding.what;
-        let wanted = "session affinity of Service default/web:dns (UDP, IPv6) is nearly full: 62259 \
+        let desired = "session affinity of Service default/web:dns (UDP, IPv6) is nearly full: 62259 \
                       of 65535 clients";
-        assert!(found.starts_with(wanted), "{found}");
+        assert!(found.starts_with(desired), "{found}");
         assert_eq!(check(IpFamily::Ipv4, &table, &fill("foreign", 65_535)), None);
     }
 }

@@ -52,14 +52,14 @@ struct Drifted {
 }
 
 fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drifted>> {
-    let wanted = node.wanted_tables(snapshot);
+    let desired = node.desired_tables(snapshot);
     let names: Vec<(IpFamily, &Name)> =
-        wanted.iter().map(|table| (table.family, &table.name)).collect();
+        desired.iter().map(|table| (table.family, &table.name)).collect();
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
-    let (_, held) = kernel.read(&names)?;
+    let (_, actual) = kernel.read(&names)?;
     let mut drifted = Vec::new();
-    for (held, wanted) in held.iter().zip(&wanted) {
-        let transaction = nftables::diff(held.as_ref(), wanted);
+    for (actual, desired) in actual.iter().zip(&desired) {
+        let transaction = nftables::diff(actual.as_ref(), desired);
         if transaction.is_empty() {
             continue;
         }
@@ -73,7 +73,7 @@ fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drift
             matches!(done, EditAction::RuleAdded(_) | EditAction::Element { added: true, .. })
         });
         drifted.push(Drifted {
-            place: format!("table {} {}", wanted.family.nft_name(), wanted.name),
+            place: format!("table {} {}", desired.family.nft_name(), desired.name),
             extent: format!("{new} rules and elements missing, {gone} unexpected"),
         });
     }
@@ -83,13 +83,13 @@ fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drift
 fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drifted>> {
     let variant = node.variant()?;
     let mut drifted = Vec::new();
-    for held in node.iptables()?.iter().filter(|held| held.variant == variant) {
-        let wanted = node.wanted_ruleset(snapshot, held.family);
-        let transaction = diff(&held.ruleset, &wanted, &OURS);
+    for actual in node.iptables()?.iter().filter(|actual| actual.variant == variant) {
+        let desired = node.desired_ruleset(snapshot, actual.family);
+        let transaction = diff(&actual.ruleset, &desired, &OURS);
         if !transaction.is_empty() {
             let changes = transaction.tables.iter().map(|table| table.changes.len()).sum::<usize>();
             let extent = format!("{changes} chains or jumps differ");
-            drifted.push(Drifted { place: held.words(), extent });
+            drifted.push(Drifted { place: actual.words(), extent });
         }
     }
     Ok(drifted)

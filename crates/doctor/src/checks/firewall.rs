@@ -1,5 +1,5 @@
 //! Finds chains of other programs that drop or reject what Services forward (Docker, firewalld, ufw).
-//! A packet that one chain accepts still passes the others, and a drop is final. The chains are judged
+//! A packet that one chain accepts still passes the others, and a drop is final. The chains are evaluated
 //! like those of `explain`, for a packet of which little is known: its destination was translated to
 //! some pod.
 
@@ -15,7 +15,7 @@ use rulegen_kernel::iptables::Variant;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::firewall::{
     Action, Budget, CertainVerdict, Connection, FilterRule, FirewallBaseChain, FirewallChainKind,
-    NetfilterHook, PartialPacket, judge, of_iptables, refuses_rest,
+    NetfilterHook, PartialPacket, evaluate, of_iptables, refuses_rest,
 };
 use rulegen_ruleset::iptables::{ChainName, Table};
 use rulegen_ruleset::nftables::TableFamily;
@@ -25,9 +25,9 @@ use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
-    let held = node.iptables()?;
-    let mut firewalls = of_nftables(node, held)?;
-    firewalls.extend(held.iter().flat_map(firewalls_of));
+    let actual = node.iptables()?;
+    let mut firewalls = of_nftables(node, actual)?;
+    firewalls.extend(actual.iter().flat_map(firewalls_of));
     let known = KnownAddresses { pods: pod_networks(node), services: service_addresses(node) };
     let budget = Budget::default();
     let findings = firewalls.iter().filter_map(|firewall| check(firewall, &known, &budget));
@@ -90,13 +90,13 @@ impl FirewallChain {
     }
 }
 
-fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<FirewallChain>> {
+fn of_nftables(node: &NodeFacts, actual: &[ActualIptables]) -> FactResult<Vec<FirewallChain>> {
     let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
-    // The tables of iptables-nft are judged by their rules as iptables lists them.
+    // The tables of iptables-nft are evaluated by their rules as iptables lists them.
     let is_of_iptables = |family: TableFamily, table: &str| {
         let table = Table::ALL.into_iter().find(|of| of.name() == table);
-        let mut held = held.iter().filter(|held| family == held.family.into());
-        table.is_some_and(|table| held.any(|held| held.is_of_iptables_nft(table)))
+        let mut actual = actual.iter().filter(|actual| family == actual.family.into());
+        table.is_some_and(|table| actual.any(|actual| actual.is_of_iptables_nft(table)))
     };
     let is_wanted = |family: TableFamily, table: &str| {
         let is_left_out = node.excludes_family(family.word())
@@ -127,17 +127,18 @@ fn of_base_chain(
     }
 }
 
-fn firewalls_of(held: &ActualIptables) -> Vec<FirewallChain> {
-    let is_judged = |table: Table| {
-        table != Table::Nat && (held.variant == Variant::Legacy || held.is_of_iptables_nft(table))
+fn firewalls_of(actual: &ActualIptables) -> Vec<FirewallChain> {
+    let is_evaluated = |table: Table| {
+        table != Table::Nat
+            && (actual.variant == Variant::Legacy || actual.is_of_iptables_nft(table))
     };
-    let bases = of_iptables(&held.ruleset, "", is_judged).into_iter();
+    let bases = of_iptables(&actual.ruleset, "", is_evaluated).into_iter();
     let bases = bases.filter(FirewallChain::is_passed);
-    bases.map(|base| of_iptables_chain(held, base)).collect()
+    bases.map(|base| of_iptables_chain(actual, base)).collect()
 }
 
-fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> FirewallChain {
-    let (program, chain) = (held.words(), base.chain.clone());
+fn of_iptables_chain(actual: &ActualIptables, mut base: FirewallBaseChain) -> FirewallChain {
+    let (program, chain) = (actual.words(), base.chain.clone());
     let table = base.table.split(' ').nth(1).unwrap_or_default();
     let (name, flag) = match table {
         "filter" => (format!("the chain {chain} of {program}"), String::new()),
@@ -147,7 +148,7 @@ fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> Fire
     if table == "filter" {
         leave_out_services(&mut base);
     }
-    FirewallChain { name, families: vec![held.family], base, remedy }
+    FirewallChain { name, families: vec![actual.family], base, remedy }
 }
 
 /// Replaces the rules of Services' own chains, and of kubelet's: they refuse what they are meant to
@@ -226,8 +227,8 @@ enum Refused {
 }
 
 fn refused(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) -> Refused {
-    let judgement = judge(base, &mut packet.clone(), budget);
-    match judgement.verdict() {
+    let evaluation = evaluate(base, &mut packet.clone(), budget);
+    match evaluation.verdict() {
         CertainVerdict::Accepts => Refused::Nothing,
         CertainVerdict::Drops(_) | CertainVerdict::Rejects(_) => Refused::All,
         CertainVerdict::Unknown if refuses_rest(base, packet, budget) => Refused::Rest,
@@ -323,8 +324,8 @@ mod tests {
     fn of_text(text: &str) -> Option<Finding> {
         let (ruleset, errors) = parse(IpFamily::Ipv4, text);
         assert_eq!(errors, []);
-        let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
-        let firewalls = firewalls_of(&held);
+        let actual = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
+        let firewalls = firewalls_of(&actual);
         let mut findings =
             firewalls.iter().filter_map(|one| check(one, &known(), &Budget::default()));
         let first = findings.next();
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn iptables_chains_before_dnat_are_judged_too() {
+    fn iptables_chains_before_dnat_are_evaluated_too() {
         let raw =
             |rules: &str| of_text(&format!("*raw\n:PREROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
         assert_eq!(raw("-A PREROUTING -d 10.96.0.10/32 -j NOTRACK"), None);
@@ -391,8 +392,8 @@ mod tests {
         let rules =
             "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.96.0.10/32 -j DROP\nCOMMIT\n";
         let (ruleset, _) = parse(IpFamily::Ipv4, rules);
-        let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
-        let [firewall] = &firewalls_of(&held)[..] else { panic!("one chain") };
+        let actual = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
+        let [firewall] = &firewalls_of(&actual)[..] else { panic!("one chain") };
         let found = |services: &[[u8; 4]]| {
             let services = services.iter().map(|ip| IpAddr::from(*ip)).collect();
             let finding =
@@ -451,7 +452,7 @@ mod tests {
         let limited = || rule(vec![FilterCondition::Unknown("limit".into())], Action::Accept);
         let (accept, drop) = (Action::Accept, Action::Drop);
         let some = Some;
-        for (hook, drops_rest, rules, wanted) in [
+        for (hook, drops_rest, rules, desired) in [
             (NetfilterHook::Forward, false, vec![], None),
             (NetfilterHook::Forward, true, vec![], some(FindingSeverity::Error)),
             (NetfilterHook::Forward, true, vec![replies()], some(FindingSeverity::Error)),
@@ -478,7 +479,11 @@ mod tests {
             (NetfilterHook::Ingress, true, vec![], some(FindingSeverity::Note)),
         ] {
             let text: Vec<String> = rules.iter().map(ToString::to_string).collect();
-            assert_eq!(found_in(hook, drops_rest, rules), wanted, "{hook:?} {drops_rest} {text:?}");
+            assert_eq!(
+                found_in(hook, drops_rest, rules),
+                desired,
+                "{hook:?} {drops_rest} {text:?}"
+            );
         }
     }
 }

@@ -9,10 +9,10 @@ use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
 pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
-    let facts = |held: &ActualIptables| VariantFacts {
-        variant: held.variant,
-        holds_services: held.holds_services(),
-        is_kubelets: held.is_kubelets(),
+    let facts = |actual: &ActualIptables| VariantFacts {
+        variant: actual.variant,
+        holds_services: actual.holds_services(),
+        is_kubelets: actual.is_kubelets(),
     };
     let facts: Vec<VariantFacts> = node.iptables()?.iter().map(facts).collect();
     node.found_in_iptables(check(&facts))

@@ -44,7 +44,7 @@ fn examples(node: &NodeFacts) -> Vec<Table> {
     let mut objects = Objects::default();
     read_manifest("example", EXAMPLE.as_bytes(), &mut objects);
     let (snapshot, _) = snapshot(&objects, &node.config().snapshot_options(), &Host::default());
-    node.wanted_tables(&snapshot)
+    node.desired_tables(&snapshot)
 }
 
 fn check_nftables(missing: &[Missing]) -> Vec<Finding> {

@@ -20,36 +20,36 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let mode = node.config().mode;
     let table = node.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
-    let held = node.iptables()?;
+    let actual = node.iptables()?;
     // The checks kube-proxy and other-mode report the tables of Services. The chains of iptables-nft
     // have fixed priorities, so its rules are reported instead.
     let is_reported = |family: &str, table: &str| {
         node.excludes_family(family)
             || services.contains(&table)
-            || table == "nat" && is_of_iptables(held, family)
+            || table == "nat" && is_of_iptables(actual, family)
     };
     let others = match nf_tables()? {
         Some(mut kernel) => kernel.nat_base_chains(OURS, is_reported)?,
         None => Vec::new(),
     };
-    let is_ours = |held: &&ActualIptables| mode == ProxyMode::Iptables && held.holds_services();
-    let is_other_variant = |held: &&ActualIptables| !is_ours(held);
-    let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
+    let is_ours = |actual: &&ActualIptables| mode == ProxyMode::Iptables && actual.holds_services();
+    let is_other_variant = |actual: &&ActualIptables| !is_ours(actual);
+    let ahead: Vec<String> = actual.iter().filter(is_ours).flat_map(rules_ahead).collect();
     let other_variant: Vec<String> =
-        held.iter().filter(is_other_variant).flat_map(rules_ahead).collect();
+        actual.iter().filter(is_other_variant).flat_map(rules_ahead).collect();
     node.found_in_iptables(check(&others, &ahead, &other_variant))
 }
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft.
-fn is_of_iptables(held: &[ActualIptables], family: &str) -> bool {
-    let mut held = held.iter().filter(|held| held.family.nft_name() == family);
-    held.any(|held| held.is_of_iptables_nft(Table::Nat))
+fn is_of_iptables(actual: &[ActualIptables], family: &str) -> bool {
+    let mut actual = actual.iter().filter(|actual| actual.family.nft_name() == family);
+    actual.any(|actual| actual.is_of_iptables_nft(Table::Nat))
 }
 
 /// The rules in the format of `iptables -S`, with the program's name.
-fn rules_ahead(held: &ActualIptables) -> Vec<String> {
-    let program = held.words();
-    let ahead = translations_ahead(&held.ruleset);
+fn rules_ahead(actual: &ActualIptables) -> Vec<String> {
+    let program = actual.words();
+    let ahead = translations_ahead(&actual.ruleset);
     ahead.iter().map(|ahead| format!("{program} -t nat -A {}{}", ahead.chain, ahead.rule)).collect()
 }
 

@@ -18,8 +18,8 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let chains = match node.config().mode {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {
-            let held = node.iptables()?.iter().filter(|held| held.holds_services());
-            held.map(ActualIptables::words).collect()
+            let actual = node.iptables()?.iter().filter(|actual| actual.holds_services());
+            actual.map(ActualIptables::words).collect()
         }
     };
     let findings = check(node.config().mode, &tables, &chains);

@@ -17,7 +17,7 @@ pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let open = open()?;
     let is_guarded = match open.is_empty() {
         true => false,
-        false => node.iptables()?.iter().any(|held| guards_loopback(&held.ruleset)),
+        false => node.iptables()?.iter().any(|actual| guards_loopback(&actual.ruleset)),
     };
     let has_node_ports = node.cluster().is_some_and(|cluster| {
         let snapshot = &cluster.snapshot;

@@ -20,14 +20,14 @@ pub(crate) fn are_there(node: &NodeFacts) -> FactResult<bool> {
 }
 
 fn check(mode: ProxyMode, are_there: bool) -> Vec<Finding> {
-    let wanted = match mode {
+    let desired = match mode {
         ProxyMode::Nftables => "rulegen's nftables table does not exist",
         ProxyMode::Iptables => "no iptables variant has KUBE-* chains of Services",
     };
     let missing = || {
         Finding::error(
             FindingCode::NoRules,
-            format!("{wanted}: no Service is reachable from this node"),
+            format!("{desired}: no Service is reachable from this node"),
             "start rulegen agent, or apply manifests with rulegen -f; for another mode or table, \
              use --proxy-mode or --nftables-table",
         )

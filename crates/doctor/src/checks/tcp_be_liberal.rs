@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn tcp_be_liberal_off_needs_a_rule_that_drops_invalid() {
         use ProxyMode::{Iptables, Nftables};
-        let worst = |mode, wanted, is| check(mode, wanted, is).iter().map(|f| f.severity).max();
+        let worst = |mode, desired, is| check(mode, desired, is).iter().map(|f| f.severity).max();
         assert_eq!(worst(Iptables, false, false), None);
         assert_eq!(worst(Iptables, true, true), None);
         assert_eq!(worst(Iptables, true, false), Some(FindingSeverity::Warning));

@@ -32,7 +32,7 @@ pub enum LiveError {
     Dormant {
         /// The family in nft's syntax.
         family: &'static str,
-        /// The name.
+        /// Name of the dormant table.
         name: Name,
     },
     /// The table does not exist.
@@ -40,7 +40,7 @@ pub enum LiveError {
     NoTable {
         /// The family in nft's syntax.
         family: &'static str,
-        /// The name.
+        /// Name of the missing table.
         name: Name,
     },
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rulegen_inspect::explain::{
-    HairpinFact, HostNetwork, PathObstacle, Place, Reason, Remark, RemarkSubject, RouteFact,
+    HairpinFact, HostNetwork, PathObstacle, PathStage, Reason, Remark, RemarkSubject, RouteFact,
     RouteFailure, RouteInput, RouteQuery,
 };
 use rulegen_kernel::interfaces::{Direction, Interfaces};
@@ -240,17 +240,17 @@ impl HostNetwork for LiveNetwork {
         hairpin(&ports, self.mac(bridge, from), self.mac(bridge, to))
     }
 
-    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle> {
+    fn obstacles(&self, place: &PathStage<'_>) -> Vec<PathObstacle> {
         match place {
-            Place::In(name) => self.at_interface(name, Direction::Ingress),
-            Place::Out(name) => self.at_interface(name, Direction::Egress),
-            Place::Route(query) => {
+            PathStage::In(name) => self.at_interface(name, Direction::Ingress),
+            PathStage::Out(name) => self.at_interface(name, Direction::Egress),
+            PathStage::Route(query) => {
                 let mut routes = self.routes.borrow_mut();
                 obstacles::of_route(&mut routes, &mut self.interfaces.borrow_mut(), &request(query))
             }
-            Place::Host => self.of_host.get_or_init(obstacles::of_host).clone(),
-            Place::ConnectionTracking => obstacles::of_connection_tracking(),
-            Place::Error(family) => obstacles::of_error(*family),
+            PathStage::Host => self.of_host.get_or_init(obstacles::of_host).clone(),
+            PathStage::ConnectionTracking => obstacles::of_connection_tracking(),
+            PathStage::Error(family) => obstacles::of_error(*family),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What packets meet on this host besides rules and routes, and explain does not judge.
+//! What packets meet on this host besides rules and routes, and explain does not evaluate.
 
 use std::net::IpAddr;
 

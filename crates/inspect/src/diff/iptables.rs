@@ -18,55 +18,55 @@ pub fn diff_iptables(
     known: impl Fn(IpFamily) -> Listing,
 ) -> DiffReport {
     let transactions: Vec<Transaction<'_>> =
-        both.iter().map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
-    let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
+        both.iter().map(|(actual, desired)| diff(actual, desired, &OURS)).collect();
+    let (mut of_actual, mut of_desired) = (Listing::default(), Listing::default());
     let mut objects = ByOwner::default();
     if transactions.iter().any(|transaction| !transaction.is_empty()) {
-        for (held, wanted) in both {
-            of_held.append(of_ruleset(held));
-            of_wanted.append(of_ruleset(wanted));
-            let known = known(wanted.family);
-            of_held.complete(&known);
-            of_wanted.complete(&known);
+        for (actual, desired) in both {
+            of_actual.append(of_ruleset(actual));
+            of_desired.append(of_ruleset(desired));
+            let known = known(desired.family);
+            of_actual.complete(&known);
+            of_desired.complete(&known);
         }
-        for ((held, wanted), transaction) in both.iter().zip(&transactions) {
-            let family = Family::new(held, wanted, [&of_held, &of_wanted]);
+        for ((actual, desired), transaction) in both.iter().zip(&transactions) {
+            let family = Family::new(actual, desired, [&of_actual, &of_desired]);
             for changes in &transaction.tables {
                 let changes = changes.changes.iter().map(|change| (changes.table, change));
                 changes.for_each(|(table, change)| family.change(table, change, &mut objects));
             }
         }
     }
-    let report = report("iptables", &of_held, &of_wanted, objects);
+    let report = report("iptables", &of_actual, &of_desired, objects);
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((of_held, of_wanted));
+    std::mem::forget((of_actual, of_desired));
     report
 }
 
 struct Family<'a> {
     family: IpFamily,
-    held: &'a Ruleset,
+    actual: &'a Ruleset,
     chains: HashMap<&'a ChainName, ServicePortName>,
     owners: Owners,
 }
 
 impl<'a> Family<'a> {
-    fn new(held: &'a Ruleset, wanted: &'a Ruleset, listings: [&Listing; 2]) -> Self {
-        let mut chains = owners_of_chains(held);
-        chains.extend(owners_of_chains(wanted));
-        Self { family: wanted.family, held, chains, owners: Owners::of(listings) }
+    fn new(actual: &'a Ruleset, desired: &'a Ruleset, listings: [&Listing; 2]) -> Self {
+        let mut chains = owners_of_chains(actual);
+        chains.extend(owners_of_chains(desired));
+        Self { family: desired.family, actual, chains, owners: Owners::of(listings) }
     }
 
     fn change(&self, table: Table, change: &Change<'_>, objects: &mut ByOwner) {
         let (chain, what) = match change {
-            Change::Fill { chain, .. } if self.held.chain(table, chain).is_none() => {
+            Change::Fill { chain, .. } if self.actual.chain(table, chain).is_none() => {
                 (chain, "new chain")
             }
             Change::Fill { chain, .. } => (chain, CHANGED),
             Change::Prepend { chain, .. } | Change::Remove { chain, .. } => (chain, "shared chain"),
             Change::Delete { chain } => (chain, "deleted"),
         };
-        let there = self.held.chain(table, chain).map(|chain| chain.rules.as_slice());
+        let there = self.actual.chain(table, chain).map(|chain| chain.rules.as_slice());
         let there = there.unwrap_or_default();
         let (gone, come) = match change {
             Change::Fill { rules, .. } => (surplus(there, rules), surplus(rules, there)),

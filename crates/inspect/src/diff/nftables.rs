@@ -17,28 +17,29 @@ pub fn diff_nftables(
     known: impl Fn(IpFamily) -> Listing,
 ) -> DiffReport {
     let transactions: Vec<Transaction<'_>> =
-        both.iter().map(|(held, wanted)| diff(*held, wanted)).collect();
-    let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
+        both.iter().map(|(actual, desired)| diff(*actual, desired)).collect();
+    let (mut of_actual, mut of_desired) = (Listing::default(), Listing::default());
     let mut objects = ByOwner::default();
     if transactions.iter().any(|transaction| !transaction.is_empty()) {
-        for (held, wanted) in both {
-            let held = held.cloned().map(|held| held.delinearize(wanted.family, &wanted.name));
-            of_held.append(held.map(|held| of_table(&held.table)).unwrap_or_default());
-            of_wanted.append(of_table(wanted));
+        for (actual, desired) in both {
+            let actual =
+                actual.cloned().map(|actual| actual.delinearize(desired.family, &desired.name));
+            of_actual.append(actual.map(|actual| of_table(&actual.table)).unwrap_or_default());
+            of_desired.append(of_table(desired));
         }
-        for (_, wanted) in both {
-            let known = known(wanted.family);
-            of_held.complete(&known);
-            of_wanted.complete(&known);
+        for (_, desired) in both {
+            let known = known(desired.family);
+            of_actual.complete(&known);
+            of_desired.complete(&known);
         }
-        let owners = Owners::of([&of_held, &of_wanted]);
+        let owners = Owners::of([&of_actual, &of_desired]);
         for transaction in &transactions {
             transaction.edits().for_each(|edit| take(transaction, &edit, &owners, &mut objects));
         }
     }
-    let report = report("nftables", &of_held, &of_wanted, objects);
+    let report = report("nftables", &of_actual, &of_desired, objects);
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((of_held, of_wanted));
+    std::mem::forget((of_actual, of_desired));
     report
 }
 

@@ -15,11 +15,11 @@ type FrontendChanges<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
 /// Builds the report from the changed frontends and objects.
 pub(super) fn report(
     mode: &'static str,
-    held: &Listing,
-    wanted: &Listing,
+    actual: &Listing,
+    desired: &Listing,
     mut objects: ByOwner,
 ) -> DiffReport {
-    let mut frontends = changed_frontends(held, wanted);
+    let mut frontends = changed_frontends(actual, desired);
     let owners: BTreeSet<ServicePortName> = objects.owners().cloned().collect();
     for name in &owners {
         frontends.entry(name).or_default();
@@ -31,18 +31,18 @@ pub(super) fn report(
             name: name.service.clone(),
             port: Some(name.port.clone()).filter(|port| !port.is_empty()),
             protocol: name.protocol.api_name().to_owned(),
-            action: action(has(held, name), has(wanted, name)),
+            action: action(has(actual, name), has(desired, name)),
             frontends,
             objects: objects.take(Some(name)),
         })
         .collect();
-    let summary = summary(&services, held, wanted);
+    let summary = summary(&services, actual, desired);
     DiffReport { mode, services, shared: objects.take(None), summary }
 }
 
-fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> FrontendChanges<'a> {
+fn changed_frontends<'a>(actual: &'a Listing, desired: &'a Listing) -> FrontendChanges<'a> {
     let mut changes = FrontendChanges::new();
-    for (name, frontends) in compare(held, wanted) {
+    for (name, frontends) in compare(actual, desired) {
         // Frontends without an owner: their rules are reported as shared.
         let Some(name) = name else { continue };
         for (frontend, compared) in frontends {
@@ -58,8 +58,8 @@ fn has(listing: &Listing, name: &ServicePortName) -> bool {
     listing.services.contains_key(&Some(name.clone()))
 }
 
-fn action(held: bool, wanted: bool) -> DiffAction {
-    match (held, wanted) {
+fn action(actual: bool, desired: bool) -> DiffAction {
+    match (actual, desired) {
         (false, true) => DiffAction::Add,
         (true, false) => DiffAction::Remove,
         _ => DiffAction::Change,
@@ -67,17 +67,17 @@ fn action(held: bool, wanted: bool) -> DiffAction {
 }
 
 /// A Service counts once, even if several of its ports change.
-fn summary(services: &[ServiceDiff], held: &Listing, wanted: &Listing) -> Summary {
+fn summary(services: &[ServiceDiff], actual: &Listing, desired: &Listing) -> Summary {
     let of = |listing: &Listing| -> BTreeSet<(Arc<str>, Arc<str>)> {
         let names = listing.services.keys().flatten();
         names.map(|name| (name.namespace.clone(), name.service.clone())).collect()
     };
-    let (held, wanted) = (of(held), of(wanted));
+    let (actual, desired) = (of(actual), of(desired));
     let changed: BTreeSet<(Arc<str>, Arc<str>)> =
         services.iter().map(|change| (change.namespace.clone(), change.name.clone())).collect();
     let mut summary = Summary::default();
     for service in &changed {
-        match action(held.contains(service), wanted.contains(service)) {
+        match action(actual.contains(service), desired.contains(service)) {
             DiffAction::Add => summary.add += 1,
             DiffAction::Change => summary.change += 1,
             DiffAction::Remove => summary.remove += 1,

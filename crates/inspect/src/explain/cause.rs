@@ -8,7 +8,7 @@ use super::reason::Reason;
 /// Why a packet ends otherwise than the rules of Services say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The reason.
+    /// What makes the difference, such as a rule of another program or a missing route.
     pub reason: Reason,
     /// The endpoint to which the packet would go.
     pub endpoint: Option<SocketAddr>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rulegen_ruleset::firewall::{
-    Effect, FirewallBaseChain, FirewallChainKind, Hit, Judgement, RefusalKind,
+    Effect, Evaluation, FirewallBaseChain, FirewallChainKind, Hit, RefusalKind,
 };
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -72,10 +72,10 @@ impl Conditions {
     pub(super) fn add_chain(
         &mut self,
         base: &FirewallBaseChain,
-        judgement: &Judgement,
+        evaluation: &Evaluation,
         matters: impl Fn(TableEffect) -> bool,
     ) {
-        let Judgement { refusals, untracks, translates, .. } = judgement;
+        let Evaluation { refusals, untracks, translates, .. } = evaluation;
         // Marks matter together with those of other chains.
         let hits = refusals.iter().chain(untracks).chain(translates);
         let hits =

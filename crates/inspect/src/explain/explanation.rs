@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::cause::Cause;
 use super::conditions::EndCondition;
-use super::judgement::{Judge, Judged, Tracking};
+use super::host_path::{EvaluatedEnd, HostEvaluation, Tracking};
 use super::network::HostNetwork;
 use super::no_address::NoPort;
 use super::outcome::Outcome;
@@ -26,7 +26,7 @@ use crate::rule_role::RuleRole;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The packet.
+    /// The explained packet, as it arrives at or leaves this node.
     pub packet: ShownPacket,
     /// The frontend that it reaches; `None` if it is not to a Service's.
     pub frontend: Option<ReachedFrontend>,
@@ -151,7 +151,7 @@ impl Explanation {
         }
     }
 
-    /// Judges the rest of the host: the base chains of other tables, routes and bridges. An end that
+    /// Evaluates the rest of the host: the base chains of other tables, routes and bridges. An end that
     /// the packet certainly does not reach gets the outcome of what stops it, with the cause. What
     /// is uncertain becomes a condition. `local` are the host's own addresses.
     pub fn on_host(
@@ -162,15 +162,16 @@ impl Explanation {
     ) {
         let (packet, budget) = (self.packet.clone(), Budget::default());
         let masquerade_mark = self.masquerade_mark;
-        let judge = Judge { chains, network, local, packet: &packet, masquerade_mark, budget };
-        let tracking = judge.tracking();
+        let host =
+            HostEvaluation { chains, network, local, packet: &packet, masquerade_mark, budget };
+        let tracking = host.tracking();
         if let Tracking::Untracked(cause) = &tracking {
             self.bypasses_services(cause.clone());
         }
         let unknown: Vec<EndCondition> = self.unknown.iter().map(unknown_rule).collect();
         for end in &mut self.ends {
-            let Judged { outcome, cause, mut conditions, interface } =
-                judge.end(end.outcome, &end.refused_at, &tracking);
+            let EvaluatedEnd { outcome, cause, mut conditions, interface } =
+                host.end(end.outcome, &end.refused_at, &tracking);
             conditions.extend(unknown.iter().cloned());
             // Which interface it is decides in the followed rules too.
             let earlier = end.conditions.drain(..);
@@ -245,7 +246,7 @@ impl Explanation {
 pub struct UnusedAddress {
     /// The Service of the EndpointSlice.
     pub service: ServiceRef,
-    /// The address.
+    /// The second or a later address of an endpoint.
     pub address: IpAddr,
     /// The address of the endpoint that is used.
     pub first: String,
@@ -270,7 +271,7 @@ pub struct ReachedFrontend {
 pub struct PassedRule {
     /// The table: one of iptables, or kube-proxy's own nftables table. Absent for rulegen's.
     pub table: Option<&'static str>,
-    /// The chain.
+    /// Name of the chain, without its table.
     pub chain: String,
     /// The rule, as `iptables-save` or `nft` writes it.
     pub rule: String,

@@ -6,7 +6,7 @@ use super::explanation::{End, Explanation};
 /// Ends with the same conditions, one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndGroup<'a> {
-    /// The ends.
+    /// Neighbours in the order of the explanation.
     pub ends: &'a [End],
     /// Their conditions, without those of all ends if there are several groups.
     pub conditions: Vec<&'a EndCondition>,

@@ -10,14 +10,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{
-    Bits, Budget, CertainVerdict, Connection, Effect, FirewallBaseChain, FirewallChainKind, Hit,
-    Judgement, MarkChange, NetfilterHook, PartialMark, PartialPacket, judge,
+    Bits, Budget, CertainVerdict, Connection, Effect, Evaluation, FirewallBaseChain,
+    FirewallChainKind, Hit, MarkChange, NetfilterHook, PartialMark, PartialPacket, evaluate,
 };
 
 use super::cause::Cause;
 use super::conditions::{Conditions, EndCondition};
 use super::network::{
-    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, PathStage, RouteFact, RouteFailure, RouteInput,
+    RouteQuery,
 };
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
@@ -31,8 +32,8 @@ const SRCNAT: i32 = 100;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-/// Judges the ends of one packet.
-pub(super) struct Judge<'a> {
+/// Evaluates the ends of one packet.
+pub(super) struct HostEvaluation<'a> {
     /// The base chains of other tables.
     pub(super) chains: &'a [FirewallBaseChain],
     pub(super) network: &'a dyn HostNetwork,
@@ -45,7 +46,7 @@ pub(super) struct Judge<'a> {
 
 /// An end with what the rest of the host makes of it.
 #[derive(PartialEq)]
-pub(super) struct Judged {
+pub(super) struct EvaluatedEnd {
     pub(super) outcome: Outcome,
     pub(super) cause: Option<Cause>,
     pub(super) conditions: Vec<EndCondition>,
@@ -57,58 +58,58 @@ pub(super) struct Judged {
 pub(super) enum Tracking {
     /// It does for sure.
     Tracked,
-    /// It may not: the chains with rules to that effect, with their judgements.
-    Unknown(Vec<(FirewallBaseChain, Judgement)>),
+    /// It may not: the chains with rules to that effect, with their evaluations.
+    Unknown(Vec<(FirewallBaseChain, Evaluation)>),
     /// It does not, for this reason.
     Untracked(Cause),
 }
 
-impl Judge<'_> {
+impl HostEvaluation<'_> {
     /// Whether rules in front of connection tracking exclude the packet from it.
     pub(super) fn tracking(&self) -> Tracking {
         let hook = self.first_hook();
-        let way = Way::new(self, Outcome::Passes { masqueraded: false }, None, true);
+        let way = HostPath::new(self, Outcome::Passes { masqueraded: false }, None, true);
         let mut possible = Vec::new();
         for base in self.at(hook).filter(|base| base.priority <= CONNTRACK && base.sees_all) {
-            let judgement = way.judged(base, &way.entering(base.priority));
-            let Some(hit) = judgement.untracks.first() else { continue };
-            if judgement.surely_untracks && base.priority < CONNTRACK && possible.is_empty() {
+            let evaluation = way.evaluated(base, &way.entering(base.priority));
+            let Some(hit) = evaluation.untracks.first() else { continue };
+            if evaluation.surely_untracks && base.priority < CONNTRACK && possible.is_empty() {
                 let reason = Reason::NotTracked(table_rule(base, hit));
                 return Tracking::Untracked(Cause { reason, endpoint: None });
             }
-            possible.push((base.clone(), judgement));
+            possible.push((base.clone(), evaluation));
         }
         if possible.is_empty() { Tracking::Tracked } else { Tracking::Unknown(possible) }
     }
 
-    /// Judges an end. `refused_at` are the places where the followed rules refuse the packet.
+    /// Evaluates an end. `refused_at` are the places where the followed rules refuse the packet.
     pub(super) fn end(
         &self,
         outcome: Outcome,
         refused_at: &BTreeSet<RefusedAt>,
         tracking: &Tracking,
-    ) -> Judged {
+    ) -> EvaluatedEnd {
         let mut places = refused_at.iter();
-        let mut judged = self.end_at(outcome, places.next().copied(), tracking);
-        for place in places {
-            judged = judged.or(self.end_at(outcome, Some(*place), tracking), outcome);
+        let mut evaluated = self.end_at(outcome, places.next().copied(), tracking);
+        for stage in places {
+            evaluated = evaluated.or(self.end_at(outcome, Some(*stage), tracking), outcome);
         }
-        judged
+        evaluated
     }
 
-    /// Judges an end that the packet reaches at one place.
-    fn end_at(&self, outcome: Outcome, at: Option<RefusedAt>, tracking: &Tracking) -> Judged {
+    /// Evaluates an end that the packet reaches at one stage.
+    fn end_at(&self, outcome: Outcome, at: Option<RefusedAt>, tracking: &Tracking) -> EvaluatedEnd {
         let is_tracked = !matches!(tracking, Tracking::Untracked(_));
-        let mut way = Way::new(self, outcome, at, is_tracked);
+        let mut way = HostPath::new(self, outcome, at, is_tracked);
         let left = if outcome == Outcome::Unreachable { Ok(()) } else { way.follow() };
         for base in self.chains.iter().filter(|base| !base.sees_all) {
-            let judgement = way.judged(base, &way.somewhere());
-            way.conditions.add_chain(base, &judgement, way.matters());
+            let evaluation = way.evaluated(base, &way.somewhere());
+            way.conditions.add_chain(base, &evaluation, way.matters());
         }
         if let Tracking::Unknown(possible) = tracking {
-            for (base, judgement) in possible {
+            for (base, evaluation) in possible {
                 let is_it = |effect| effect == TableEffect::DoesNotTrack;
-                way.conditions.add_chain(base, judgement, is_it);
+                way.conditions.add_chain(base, evaluation, is_it);
             }
         }
         let (outcome, cause, connection) = match left {
@@ -122,7 +123,7 @@ impl Judge<'_> {
             way.error_message(connection, by_others);
         }
         let interface = way.leaves_by.filter(|_| cause.is_none() && at.is_none());
-        Judged { outcome, cause, conditions: way.conditions.all(), interface }
+        EvaluatedEnd { outcome, cause, conditions: way.conditions.all(), interface }
     }
 
     fn first_hook(&self) -> NetfilterHook {
@@ -146,9 +147,9 @@ impl Judge<'_> {
     }
 }
 
-impl Judged {
-    /// The judgement of an end that is reached at one place or another. If they differ, what stops
-    /// the packet at one place only is a condition.
+impl EvaluatedEnd {
+    /// The evaluation of an end that is reached at one stage or another. If they differ, what stops
+    /// the packet at one stage only is a condition.
     fn or(self, other: Self, outcome: Outcome) -> Self {
         let is_same = (self.outcome, &self.cause) == (other.outcome, &other.cause);
         let mut conditions = self.conditions;
@@ -183,8 +184,8 @@ struct Stop {
 }
 
 /// The way of a packet to one end.
-struct Way<'a> {
-    judge: &'a Judge<'a>,
+struct HostPath<'a> {
+    host: &'a HostEvaluation<'a>,
     outcome: Outcome,
     /// Where the followed rules reject or drop the packet, if they do.
     refused_at: Option<RefusedAt>,
@@ -205,21 +206,21 @@ struct Way<'a> {
     on_route: Vec<PathObstacle>,
 }
 
-impl<'a> Way<'a> {
+impl<'a> HostPath<'a> {
     fn new(
-        judge: &'a Judge<'a>,
+        host: &'a HostEvaluation<'a>,
         outcome: Outcome,
         refused_at: Option<RefusedAt>,
         is_tracked: bool,
     ) -> Self {
         let (to, is_translated, masquerades) = match (outcome, refused_at) {
             (Outcome::Endpoint { endpoint, masqueraded }, _) => (endpoint, true, masqueraded),
-            (Outcome::Passes { masqueraded }, _) => (judge.packet.to, false, masqueraded),
+            (Outcome::Passes { masqueraded }, _) => (host.packet.to, false, masqueraded),
             (_, Some(at)) => (at.destination, at.translated, at.masqueraded),
-            _ => (judge.packet.to, false, false),
+            _ => (host.packet.to, false, false),
         };
         Self {
-            judge,
+            host,
             outcome,
             refused_at,
             to,
@@ -238,10 +239,10 @@ impl<'a> Way<'a> {
     /// Follows the packet through the hooks, up to where the followed rules refuse it.
     fn follow(&mut self) -> Result<(), Left> {
         if self.is_tracked && self.outcome != Outcome::Dropped {
-            self.meet(&Place::ConnectionTracking, Obstructed::Packet);
+            self.meet(&PathStage::ConnectionTracking, Obstructed::Packet);
         }
-        self.meet(&Place::Host, Obstructed::Packet);
-        match self.judge.packet.sender.clone() {
+        self.meet(&PathStage::Host, Obstructed::Packet);
+        match self.host.packet.sender.clone() {
             Sender::Interface(interface) => self.follow_received(Some(&interface)),
             Sender::UnknownInterface => self.follow_received(None),
             Sender::ThisNode => self.follow_sent(),
@@ -288,7 +289,7 @@ impl<'a> Way<'a> {
     }
 
     fn follow_sent(&mut self) -> Result<(), Left> {
-        let first = self.route(self.judge.packet.to, RouteInput::Host)?;
+        let first = self.route(self.host.packet.to, RouteInput::Host)?;
         let out = out_interface(&first);
         self.pass(NetfilterHook::Output, |way, priority| PartialPacket {
             in_interface: Some(String::new()),
@@ -309,7 +310,7 @@ impl<'a> Way<'a> {
             }
             RouteFact::Failed(_) | RouteFact::Unknown => return Ok(()),
         }
-        self.meet(&Place::In("lo"), Obstructed::Packet);
+        self.meet(&PathStage::In("lo"), Obstructed::Packet);
         let looped = |way: &Self, _| {
             let packet = way.translated(Some("lo"), Some(""));
             if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
@@ -320,7 +321,7 @@ impl<'a> Way<'a> {
 
     /// The packet comes in through an interface.
     fn enter(&mut self, interface: &str) -> Result<(), Left> {
-        self.meet_or_stop(&Place::In(interface))
+        self.meet_or_stop(&PathStage::In(interface))
     }
 
     /// The packet comes in through an interface that is not known.
@@ -330,7 +331,7 @@ impl<'a> Way<'a> {
 
     /// The packet leaves through an interface.
     fn leave(&mut self, interface: &str) -> Result<(), Left> {
-        self.meet_or_stop(&Place::Out(interface))?;
+        self.meet_or_stop(&PathStage::Out(interface))?;
         self.take_route();
         Ok(())
     }
@@ -341,8 +342,8 @@ impl<'a> Way<'a> {
     }
 
     /// An interface that is off stops the packet. Anything else that it meets is a condition.
-    fn meet_or_stop(&mut self, place: &Place<'_>) -> Result<(), Left> {
-        let obstacles = self.judge.network.obstacles(place);
+    fn meet_or_stop(&mut self, stage: &PathStage<'_>) -> Result<(), Left> {
+        let obstacles = self.host.network.obstacles(stage);
         let is_off = |of: &&PathObstacle| {
             matches!(of, PathObstacle::NoCarrier(_) | PathObstacle::InterfaceDown(_))
         };
@@ -367,7 +368,7 @@ impl<'a> Way<'a> {
         if !is_forwarded {
             return;
         }
-        let client = self.judge.packet.from;
+        let client = self.host.packet.from;
         // The reply to a link-local address leaves through the interface that it belongs to.
         if matches!(client, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
             return;
@@ -377,7 +378,7 @@ impl<'a> Way<'a> {
             let interface = interface.to_owned();
             Reason::AsymmetricRoute { client, interface, back }
         };
-        self.conditions.add(match self.judge.network.route(&query) {
+        self.conditions.add(match self.host.network.route(&query) {
             RouteFact::Out(back) if back == interface => return,
             RouteFact::Out(back) => asymmetric(vec![back]),
             RouteFact::OneOf(back) => asymmetric(back),
@@ -389,14 +390,14 @@ impl<'a> Way<'a> {
     /// The packet leaves through one of several interfaces.
     fn leave_by_one(&mut self, interfaces: &[String]) {
         for interface in interfaces {
-            self.meet(&Place::Out(interface), Obstructed::Packet);
+            self.meet(&PathStage::Out(interface), Obstructed::Packet);
         }
         self.take_route();
     }
 
-    /// Makes what the packet, or the error about it, meets at a place a condition.
-    fn meet(&mut self, place: &Place<'_>, packet: Obstructed) {
-        let obstacles = self.judge.network.obstacles(place);
+    /// Makes what the packet, or the error about it, meets at a stage a condition.
+    fn meet(&mut self, stage: &PathStage<'_>, packet: Obstructed) {
+        let obstacles = self.host.network.obstacles(stage);
         self.add_obstacles(&obstacles, packet);
     }
 
@@ -408,23 +409,23 @@ impl<'a> Way<'a> {
 
     /// The way of an error back to a sender on another host, or a pod.
     fn return_error(&mut self) {
-        let client = self.judge.packet.from;
+        let client = self.host.packet.from;
         let any = match client {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let input = RouteInput::Host;
         let query = RouteQuery { from: any, to: client, to_port: None, input, mark: Some(0) };
-        match self.judge.network.route(&query) {
+        match self.host.network.route(&query) {
             RouteFact::Out(out) => {
-                self.meet(&Place::Route(&query), Obstructed::Error);
-                self.meet(&Place::Out(&out), Obstructed::Error);
+                self.meet(&PathStage::Route(&query), Obstructed::Error);
+                self.meet(&PathStage::Out(&out), Obstructed::Error);
                 self.returns_elsewhere(client, &[out]);
             }
             RouteFact::OneOf(interfaces) => {
-                self.meet(&Place::Route(&query), Obstructed::Error);
+                self.meet(&PathStage::Route(&query), Obstructed::Error);
                 for interface in &interfaces {
-                    self.meet(&Place::Out(interface), Obstructed::Error);
+                    self.meet(&PathStage::Out(interface), Obstructed::Error);
                 }
                 self.returns_elsewhere(client, &interfaces);
             }
@@ -437,7 +438,7 @@ impl<'a> Way<'a> {
 
     /// Other hosts may not expect an error on another way than that of the packet.
     fn returns_elsewhere(&mut self, client: IpAddr, back: &[String]) {
-        let Sender::Interface(interface) = &self.judge.packet.sender else { return };
+        let Sender::Interface(interface) = &self.host.packet.sender else { return };
         if back.iter().all(|back| back == interface) {
             return;
         }
@@ -449,8 +450,8 @@ impl<'a> Way<'a> {
     /// through loopback.
     fn error_message(&mut self, connection: Connection, refused_by_others: bool) {
         use NetfilterHook::{Input, Output, Postrouting, Prerouting};
-        let is_to_this_host = self.judge.packet.sender == Sender::ThisNode;
-        self.meet(&Place::Error(self.family()), Obstructed::Error);
+        let is_to_this_host = self.host.packet.sender == Sender::ThisNode;
+        self.meet(&PathStage::Error(self.family()), Obstructed::Error);
         if !is_to_this_host {
             self.return_error();
         }
@@ -471,13 +472,13 @@ impl<'a> Way<'a> {
         self.mark.set(PartialMark::UNKNOWN);
         for (hook, packet) in hooks.into_iter().take(passed) {
             // Chains of type nat do not see ICMP errors.
-            for base in self.judge.at(hook).filter(|base| base.kind != FirewallChainKind::Nat) {
-                let judgement = self.judged(base, packet);
+            for base in self.host.at(hook).filter(|base| base.kind != FirewallChainKind::Nat) {
+                let evaluation = self.evaluated(base, packet);
                 let is_stopped = |effect| {
                     use TableEffect::{Drops, Rejects, Unknown};
                     matches!(effect, Drops | Rejects | Unknown)
                 };
-                self.conditions.add_chain(base, &judgement, is_stopped);
+                self.conditions.add_chain(base, &evaluation, is_stopped);
             }
         }
     }
@@ -487,8 +488,8 @@ impl<'a> Way<'a> {
     fn error_packet(&self, connection: Connection, refused_by_others: bool) -> PartialPacket {
         let family = self.family();
         let number = if family == IpFamily::Ipv4 { ICMP } else { ICMPV6 };
-        let sender = self.judge.packet.from;
-        let may_be_reset = refused_by_others && self.judge.packet.protocol == Protocol::Tcp;
+        let sender = self.host.packet.from;
+        let may_be_reset = refused_by_others && self.host.packet.protocol == Protocol::Tcp;
         let is_known = self.is_tracked && !may_be_reset;
         let packet = PartialPacket {
             protocol: (!may_be_reset).then_some(number),
@@ -497,7 +498,7 @@ impl<'a> Way<'a> {
             ..PartialPacket::unknown(family)
         };
         // The error about a masqueraded packet is to the address that replaced the source.
-        if self.masquerades { packet } else { packet.to(sender, self.judge.is_local(sender)) }
+        if self.masquerades { packet } else { packet.to(sender, self.host.is_local(sender)) }
     }
 
     /// Passes the chains of a hook, or those in front of the rules that refuse the packet. A certain
@@ -507,10 +508,10 @@ impl<'a> Way<'a> {
         hook: NetfilterHook,
         packet: impl Fn(&Self, i32) -> PartialPacket,
     ) -> Result<(), Left> {
-        let judge = self.judge;
+        let host = self.host;
         let end = self.refused_at.filter(|at| at.hook == hook).map(|at| at.priority);
         let passes = |base: &&FirewallBaseChain| end.is_none_or(|end| base.priority <= end);
-        let bases = judge.at(hook).filter(passes).filter(|base| !self.is_done(base));
+        let bases = host.at(hook).filter(passes).filter(|base| !self.is_done(base));
         // The priority of the rules of Services that change the packet.
         let own = match hook {
             NetfilterHook::Prerouting | NetfilterHook::Output => Some(DSTNAT),
@@ -520,8 +521,8 @@ impl<'a> Way<'a> {
         let (before, behind): (Vec<&FirewallBaseChain>, Vec<&FirewallBaseChain>) =
             bases.partition(|base| own.is_none_or(|own| base.priority <= own));
         for base in before {
-            let judgement = self.pass_chain(base, end, &packet(self, order(base)))?;
-            self.note_markers(base, &judgement);
+            let evaluation = self.pass_chain(base, end, &packet(self, order(base)))?;
+            self.note_markers(base, &evaluation);
         }
         match own {
             Some(SRCNAT) => self.masquerade(),
@@ -529,8 +530,8 @@ impl<'a> Way<'a> {
             None => {}
         }
         for base in behind {
-            let judgement = self.pass_chain(base, end, &packet(self, order(base)))?;
-            self.note_markers(base, &judgement);
+            let evaluation = self.pass_chain(base, end, &packet(self, order(base)))?;
+            self.note_markers(base, &evaluation);
         }
         if end.is_some() { Err(Left::Refused) } else { Ok(()) }
     }
@@ -541,11 +542,11 @@ impl<'a> Way<'a> {
         base: &FirewallBaseChain,
         end: Option<i32>,
         packet: &PartialPacket,
-    ) -> Result<Judgement, Left> {
+    ) -> Result<Evaluation, Left> {
         // A chain at the same priority may be in front or behind.
         let is_sure = end.is_none_or(|end| base.priority < end);
-        let judgement = self.judged(base, packet);
-        let refused = match judgement.verdict() {
+        let evaluation = self.evaluated(base, packet);
+        let refused = match evaluation.verdict() {
             CertainVerdict::Drops(hit) => Some((Outcome::Dropped, hit)),
             CertainVerdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
             CertainVerdict::Accepts | CertainVerdict::Unknown => None,
@@ -555,8 +556,8 @@ impl<'a> Way<'a> {
                 Err(Left::Stopped(self.refused_by(base, hit, outcome)))
             }
             _ => {
-                self.conditions.add_chain(base, &judgement, self.matters());
-                Ok(judgement)
+                self.conditions.add_chain(base, &evaluation, self.matters());
+                Ok(evaluation)
             }
         }
     }
@@ -565,7 +566,7 @@ impl<'a> Way<'a> {
     fn matters(&self) -> impl Fn(TableEffect) -> bool + use<> {
         let outcome = self.outcome;
         move |effect| match effect {
-            // Rules in front of connection tracking were judged before.
+            // Rules in front of connection tracking were evaluated before.
             TableEffect::DoesNotTrack => false,
             TableEffect::Drops => outcome != Outcome::Dropped,
             TableEffect::Rejects => outcome != Outcome::Rejected,
@@ -588,11 +589,11 @@ impl<'a> Way<'a> {
         base.kind == FirewallChainKind::Nat && is_first
     }
 
-    fn judged(&self, base: &FirewallBaseChain, packet: &PartialPacket) -> Judgement {
+    fn evaluated(&self, base: &FirewallBaseChain, packet: &PartialPacket) -> Evaluation {
         let mut packet = PartialPacket { mark: self.mark.get(), ..packet.clone() };
-        let judgement = judge(base, &mut packet, &self.judge.budget);
+        let evaluation = evaluate(base, &mut packet, &self.host.budget);
         self.mark.set(packet.mark);
-        judgement
+        evaluation
     }
 
     /// The rules of Services translate the packet and mark it to be masqueraded.
@@ -601,7 +602,7 @@ impl<'a> Way<'a> {
             return;
         }
         self.is_marked = true;
-        let bits = self.judge.masquerade_mark;
+        let bits = self.host.masquerade_mark;
         if self.is_translated && self.refused_at.is_some() || self.masquerades && bits == 0 {
             self.mark.set(PartialMark::UNKNOWN);
         } else if self.masquerades {
@@ -612,19 +613,19 @@ impl<'a> Way<'a> {
     }
 
     /// Adds rules that may change the mark for masquerade.
-    fn note_markers(&mut self, base: &'a FirewallBaseChain, judgement: &Judgement) {
-        let (bits, masquerades) = (self.judge.masquerade_mark, self.masquerades);
+    fn note_markers(&mut self, base: &'a FirewallBaseChain, evaluation: &Evaluation) {
+        let (bits, masquerades) = (self.host.masquerade_mark, self.masquerades);
         let matters = |hit: &&Hit| match hit.effect {
             Effect::Marks { sets, clears } => (if masquerades { clears } else { sets }) & bits != 0,
             _ => false,
         };
-        let hits = judgement.marks.iter().filter(matters).cloned();
+        let hits = evaluation.marks.iter().filter(matters).cloned();
         self.markers.extend(hits.map(|hit| (base, hit)));
     }
 
     /// The rules of Services masquerade a packet by its mark, whoever set it, and clear it.
     fn masquerade(&mut self) {
-        let bits = self.judge.masquerade_mark;
+        let bits = self.host.masquerade_mark;
         let effect = match self.masquerades {
             true => TableEffect::ClearsMasqueradeMark,
             false => TableEffect::MarksForMasquerade,
@@ -652,7 +653,7 @@ impl<'a> Way<'a> {
     }
 
     fn route(&mut self, to: SocketAddr, input: RouteInput<'_>) -> Result<RouteFact, Left> {
-        let packet = self.judge.packet;
+        let packet = self.host.packet;
         let has_port = packet.no_port.is_none();
         let query = RouteQuery {
             from: packet.from,
@@ -661,7 +662,7 @@ impl<'a> Way<'a> {
             input,
             mark: self.mark.get().exact(),
         };
-        let fact = self.judge.network.route(&query);
+        let fact = self.host.network.route(&query);
         self.leaves_by = out_interface(&fact);
         match &fact {
             RouteFact::Failed(failure) => {
@@ -689,7 +690,7 @@ impl<'a> Way<'a> {
             }
             RouteFact::Out(_) | RouteFact::OneOf(_) => {
                 // A packet of this host is routed again when it is translated.
-                self.on_route = self.judge.network.obstacles(&Place::Route(&query));
+                self.on_route = self.host.network.obstacles(&PathStage::Route(&query));
                 Ok(fact)
             }
             RouteFact::Local => {
@@ -700,7 +701,7 @@ impl<'a> Way<'a> {
     }
 
     fn hairpin(&mut self, bridge: &str) -> Result<(), Left> {
-        match self.judge.network.hairpin(bridge, self.judge.packet.from, self.to.ip()) {
+        match self.host.network.hairpin(bridge, self.host.packet.from, self.to.ip()) {
             HairpinFact::Works => Ok(()),
             HairpinFact::Dropped { port } => {
                 let reason = Reason::HairpinOff { bridge: bridge.to_owned(), port: Some(port) };
@@ -724,9 +725,9 @@ impl<'a> Way<'a> {
 
     /// The packet with its source, of which the rest is not known.
     fn sent(&self) -> PartialPacket {
-        let packet = self.judge.packet;
+        let packet = self.host.packet;
         let has_port = packet.no_port.is_none();
-        let is_local = packet.sender == Sender::ThisNode || self.judge.is_local(packet.from);
+        let is_local = packet.sender == Sender::ThisNode || self.host.is_local(packet.from);
         PartialPacket {
             protocol: has_port.then_some(packet.protocol.number()),
             ..PartialPacket::unknown(self.family()).from(packet.from, is_local)
@@ -735,7 +736,7 @@ impl<'a> Way<'a> {
 
     /// The packet at the first hook.
     fn entering(&self, priority: i32) -> PartialPacket {
-        match &self.judge.packet.sender {
+        match &self.host.packet.sender {
             Sender::Interface(interface) => self.original(priority, Some(interface)),
             Sender::UnknownInterface => self.original(priority, None),
             Sender::ThisNode => {
@@ -746,7 +747,7 @@ impl<'a> Way<'a> {
 
     /// The packet at prerouting or output: its destination is replaced there.
     fn original(&self, priority: i32, interface: Option<&str>) -> PartialPacket {
-        let original = self.judge.packet.to;
+        let original = self.host.packet.to;
         let is_replaced = match (self.is_translated, priority) {
             (true, priority) if priority > DSTNAT => Some(true),
             (true, DSTNAT) => None,
@@ -825,8 +826,8 @@ impl<'a> Way<'a> {
     }
 
     fn towards(&self, packet: PartialPacket, to: SocketAddr) -> PartialPacket {
-        let has_port = self.judge.packet.no_port.is_none();
-        let packet = packet.to(to.ip(), self.judge.is_local(to.ip()));
+        let has_port = self.host.packet.no_port.is_none();
+        let packet = packet.to(to.ip(), self.host.is_local(to.ip()));
         PartialPacket { destination_port: has_port.then(|| to.port()), ..packet }
     }
 }

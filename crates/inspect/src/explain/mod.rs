@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! iptables::Ruleset ─trace─▶ branches ─meaning─┐
-//!                                              ├─▶ Way of each branch ─▶ Explanation
+//!                                              ├─▶ HostPath of each branch ─▶ Explanation
 //! nftables::Table   ─trace─▶ branches ─meaning─┘        ▲
 //!                                       Plan, if known ─┘
 //! ```
@@ -16,7 +16,7 @@ pub(crate) mod conditions;
 mod destination;
 pub(crate) mod explanation;
 mod groups;
-mod judgement;
+mod host_path;
 mod masquerade_mark;
 pub(crate) mod network;
 pub(crate) mod no_address;
@@ -43,7 +43,8 @@ pub use destination::{Destination, InvalidDestination, resolve, resolve_ip};
 pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
 pub use groups::{EndGroup, EndGroups};
 pub use network::{
-    HairpinFact, HostNetwork, PathObstacle, Place, RouteFact, RouteFailure, RouteInput, RouteQuery,
+    HairpinFact, HostNetwork, PathObstacle, PathStage, RouteFact, RouteFailure, RouteInput,
+    RouteQuery,
 };
 pub use no_address::{NoPort, ServiceState, UnresolvedService};
 pub use origin::origin_by_input;
@@ -89,7 +90,7 @@ pub fn by_ruleset_on(
 }
 
 /// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are
-/// judged by [`Explanation::on_host`].
+/// evaluated by [`Explanation::on_host`].
 pub fn by_table(
     table: &Table,
     local: &[IpAddr],

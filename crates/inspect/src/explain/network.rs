@@ -14,13 +14,13 @@ pub trait HostNetwork {
     /// behind the same port.
     fn hairpin(&self, bridge: &str, from: IpAddr, to: IpAddr) -> HairpinFact;
 
-    /// What packets meet at a place, and is not judged.
-    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle>;
+    /// What packets meet at a place, and is not evaluated.
+    fn obstacles(&self, place: &PathStage<'_>) -> Vec<PathObstacle>;
 }
 
 /// A place on the way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum PathStage<'a> {
     /// The interface through which it comes in.
     In(&'a str),
     /// The interface through which it leaves.
@@ -35,7 +35,7 @@ pub enum Place<'a> {
     Host,
 }
 
-/// Something that may stop or change a packet, and is not judged.
+/// Something that may stop or change a packet, and is not evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum PathObstacle {
@@ -50,7 +50,7 @@ pub enum PathObstacle {
     /// Queueing disciplines that shape traffic.
     #[strum(serialize = "qdisc")]
     Shapers {
-        /// The interfaces.
+        /// Names of the interfaces with such a queueing discipline.
         interfaces: Vec<String>,
         /// The kinds, such as `tbf`.
         kinds: Vec<String>,
@@ -64,9 +64,9 @@ pub enum PathObstacle {
     /// The interface belongs to a VRF or a switch other than a bridge.
     #[strum(serialize = "master-device")]
     Master {
-        /// The interface.
+        /// Name of the interface.
         interface: String,
-        /// What it belongs to.
+        /// Name of the VRF or switch.
         master: String,
     },
     /// The route has several next hops, of which ports may choose one.
@@ -86,9 +86,9 @@ pub enum PathObstacle {
     /// The hardware address of the next hop, or of the destination, is not known: it did not answer
     /// yet, or not lately.
     NoNeighbour {
-        /// Its address.
+        /// IP address of the neighbour.
         ip: IpAddr,
-        /// The interface.
+        /// Name of the interface that leads to it.
         interface: String,
     },
     /// The network namespace has IPsec policies.

@@ -60,7 +60,7 @@ pub(crate) struct NamedPort {
     pub(crate) name: Arc<str>,
     /// The number.
     pub(crate) port: u16,
-    /// The protocol.
+    /// Protocol of the packet.
     pub(crate) protocol: Protocol,
 }
 

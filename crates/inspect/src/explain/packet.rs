@@ -21,7 +21,7 @@ pub struct ShownPacket {
     pub protocol: Protocol,
     /// Why the destination has no port, if so. Port and protocol then mean nothing.
     pub no_port: Option<NoPort>,
-    /// The sender.
+    /// Whether this node sends the packet, or the interface through which it comes in.
     pub sender: Sender,
 }
 

@@ -73,9 +73,9 @@ pub enum Reason {
     },
     /// The source address is preserved.
     SourceKept {
-        /// The address.
+        /// Source address that the endpoint sees.
         source: IpAddr,
-        /// Why.
+        /// Why no rule masquerades it.
         why: SourceKept,
     },
     /// No endpoint is usable.
@@ -125,7 +125,7 @@ pub enum Reason {
     UnusedAddress {
         /// The Service of the endpoint.
         service: ServiceRef,
-        /// The address.
+        /// The second or a later address of the endpoint.
         address: IpAddr,
         /// The first address of the endpoint.
         first: String,
@@ -154,7 +154,7 @@ pub enum Reason {
     OtherRule {
         /// Its table and chain.
         place: String,
-        /// The rule.
+        /// The rule, as `iptables-save` or `nft` writes it.
         rule: String,
     },
     /// The packet is excluded from connection tracking.
@@ -170,14 +170,14 @@ pub enum Reason {
     },
     /// A bridge does not return a packet through the port that it came from, or may not.
     HairpinOff {
-        /// The bridge.
+        /// Interface name of the bridge.
         bridge: String,
         /// The port, if it is known.
         port: Option<String>,
     },
     /// The ports of a bridge are isolated from each other.
     PortsIsolated {
-        /// The bridge.
+        /// Interface name of the bridge.
         bridge: String,
         /// The port of the sender.
         from: String,
@@ -196,12 +196,12 @@ pub enum Reason {
     /// An ICMP error has no route to the client.
     #[strum(serialize = "no-route")]
     NoWayBack {
-        /// The client.
+        /// Source address of the packet, to which replies go.
         client: IpAddr,
     },
     /// The reply leaves through another interface than the packet came in through.
     AsymmetricRoute {
-        /// The client.
+        /// Source address of the packet, to which replies go.
         client: IpAddr,
         /// The input interface of the packet.
         interface: String,
@@ -211,7 +211,7 @@ pub enum Reason {
     /// An ICMP error leaves through another interface than the packet came in through.
     #[strum(serialize = "asymmetric-route")]
     AsymmetricErrorRoute {
-        /// The client.
+        /// Source address of the packet, to which replies go.
         client: IpAddr,
         /// The input interface of the packet.
         interface: String,
@@ -221,7 +221,7 @@ pub enum Reason {
     /// The reply has no route.
     #[strum(serialize = "asymmetric-route")]
     NoReply {
-        /// The client.
+        /// Source address of the packet, to which replies go.
         client: IpAddr,
     },
     /// The input interface is not known, and routes or settings may depend on it.
@@ -266,7 +266,7 @@ pub enum Reason {
         kind: FrontendKind,
         /// The destination.
         to: SocketAddr,
-        /// The protocol.
+        /// Protocol of the packet.
         protocol: Protocol,
         /// The ports that there are.
         ports: PortsThere,
@@ -320,7 +320,7 @@ pub enum Reason {
     NoService {
         /// The destination.
         to: SocketAddr,
-        /// The protocol.
+        /// Protocol of the packet.
         protocol: Protocol,
     },
     /// Rules are missing: a Service has the address, but no rule matches the packet.
@@ -407,18 +407,18 @@ pub enum UsedEndpoints {
 /// A client to which policy Local does not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InnerClient {
-    /// This node.
+    /// A process in the network namespace of this node.
     Node,
-    /// A pod.
+    /// A pod, by its source address or input interface.
     Pod,
 }
 
 /// The sender of a packet, as far as the plan tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
-    /// This node.
+    /// A process in the network namespace of this node.
     Node,
-    /// A pod.
+    /// A pod, by its source address or input interface.
     Pod,
     /// Any other.
     Other,
@@ -461,7 +461,7 @@ pub struct TableRule {
 /// What meets an obstacle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstructed {
-    /// The packet.
+    /// The packet on its way to the endpoint.
     Packet,
     /// The ICMP error about it.
     Error,
@@ -470,7 +470,7 @@ pub enum Obstructed {
 /// What a chain of another table may do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TableEffect {
-    /// Drops it.
+    /// Drops the packet: the client gets no answer.
     Drops,
     /// Rejects it with an error.
     Rejects,

@@ -13,7 +13,7 @@ use super::reason::{Reason, RemarkSubject};
 pub struct Remark {
     /// What it explains.
     pub about: RemarkSubject,
-    /// The reason.
+    /// What the remark says, with the values that its sentence names.
     pub reason: Reason,
     /// The endpoints that it is about; empty if it is about all.
     pub endpoints: Vec<SocketAddr>,

@@ -280,10 +280,10 @@ impl HostNetwork for FakeHost {
         self.hairpin.clone()
     }
 
-    fn obstacles(&self, place: &Place<'_>) -> Vec<PathObstacle> {
+    fn obstacles(&self, place: &PathStage<'_>) -> Vec<PathObstacle> {
         let is_there = match &self.obstacle {
-            Some(PathObstacle::NoCarrier(_)) => matches!(place, Place::Out(_)),
-            Some(PathObstacle::ErrorRate(_)) => matches!(place, Place::Error(_)),
+            Some(PathObstacle::NoCarrier(_)) => matches!(place, PathStage::Out(_)),
+            Some(PathObstacle::ErrorRate(_)) => matches!(place, PathStage::Error(_)),
             _ => true,
         };
         self.obstacle.clone().into_iter().filter(|_| is_there).collect()
@@ -309,7 +309,7 @@ fn end_on(host: &FakeHost, tables: &str) -> End {
 }
 
 #[test]
-fn explain_judges_packet_at_each_hook() {
+fn explain_evaluates_packet_at_each_hook() {
     let endpoint =
         Outcome::Endpoint { endpoint: "10.244.1.5:5353".parse().unwrap(), masqueraded: false };
     // Table, chain and rule; the outcome, the cause, and the code of a condition.
@@ -402,7 +402,7 @@ fn explain_rejected_packet_may_get_a_reset() {
 
 /// Rules behind DNAT refuse the packet to each endpoint.
 #[test]
-fn explain_judges_packet_refused_behind_dnat_at_each_endpoint() {
+fn explain_evaluates_packet_refused_behind_dnat_at_each_endpoint() {
     let followed = format!(
         "{SAME_ENDPOINT_TWICE}*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT\nCOMMIT\n"
     );
@@ -467,7 +467,7 @@ fn passes() -> Outcome {
 }
 
 #[test]
-fn explain_judges_routes_and_bridges() {
+fn explain_evaluates_routes_and_bridges() {
     use RouteFailure::{ForwardingOff, LinkLocalSource, Martian, NoRoute, ReversePath};
     let failed = |failure| FakeHost { route: RouteFact::Failed(failure), ..host() };
     for (failure, outcome, code) in [
@@ -626,7 +626,7 @@ fn explain_reply_on_another_way_is_a_condition() {
 
 /// Without an input interface, what no interface can change is still certain.
 #[test]
-fn explain_from_unknown_interface_judges_routes_and_interfaces_of_rules() {
+fn explain_from_unknown_interface_evaluates_routes_and_interfaces_of_rules() {
     let endpoint =
         Outcome::Endpoint { endpoint: "10.244.1.5:5353".parse().unwrap(), masqueraded: false };
     let (snapshot, _) = cluster("[]");

@@ -9,7 +9,7 @@ use rulegen_ruleset::nftables::Actual;
 use super::{Frontends, Listing};
 use crate::kube_proxy::{CLUSTER_POLICY, EXTERNAL, service_of_chain};
 
-/// Services that the kernel has and the wanted rules do not.
+/// Services that the kernel has and the desired rules do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loss {
     /// Services that would be removed, as `namespace/name`, ordered.
@@ -27,21 +27,21 @@ impl Loss {
 
 /// Compares the Services of the kernel with the desired ones. A frontend whose Service the rules do
 /// not show is named by its address.
-pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
-    let wanted_names: BTreeSet<ObjectKey> = wanted.services.keys().flatten().map(name).collect();
-    let held_names: BTreeSet<ObjectKey> = held.services.keys().flatten().map(name).collect();
-    let mut services: Vec<String> = held_names.difference(&wanted_names).map(spelled).collect();
-    services.extend(unnamed(held, wanted));
-    let (before, after) = (with_endpoints(held), with_endpoints(wanted));
-    let emptied = before.difference(&after).filter(|name| wanted_names.contains(*name));
+pub fn loss(actual: &Listing, desired: &Listing) -> Loss {
+    let desired_names: BTreeSet<ObjectKey> = desired.services.keys().flatten().map(name).collect();
+    let actual_names: BTreeSet<ObjectKey> = actual.services.keys().flatten().map(name).collect();
+    let mut services: Vec<String> = actual_names.difference(&desired_names).map(spelled).collect();
+    services.extend(unnamed(actual, desired));
+    let (before, after) = (with_endpoints(actual), with_endpoints(desired));
+    let emptied = before.difference(&after).filter(|name| desired_names.contains(*name));
     Loss { services, endpoints: emptied.map(spelled).collect() }
 }
 
 /// The Services of kube-proxy's own nftables table, by the names of its chains:
 /// `service-2QRHZV4L-default/kubernetes/tcp/https`.
-pub fn services_of_kube_proxy(held: &Actual) -> Vec<ServicePortName> {
+pub fn services_of_kube_proxy(actual: &Actual) -> Vec<ServicePortName> {
     let is_of_one = |chain: &&str| chain.starts_with(CLUSTER_POLICY) || chain.starts_with(EXTERNAL);
-    let chains = held.chains.keys().map(|chain| chain.as_str()).filter(is_of_one);
+    let chains = actual.chains.keys().map(|chain| chain.as_str()).filter(is_of_one);
     chains.filter_map(service_of_chain).collect()
 }
 
@@ -53,10 +53,11 @@ fn spelled(ObjectKey { namespace, name }: &ObjectKey) -> String {
     format!("{namespace}/{name}")
 }
 
-fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
-    let Some(frontends) = held.services.get(&None) else { return Vec::new() };
-    let wanted: BTreeSet<&Frontend> = wanted.services.values().flat_map(Frontends::keys).collect();
-    let gone = frontends.keys().filter(|frontend| !wanted.contains(frontend));
+fn unnamed(actual: &Listing, desired: &Listing) -> Vec<String> {
+    let Some(frontends) = actual.services.get(&None) else { return Vec::new() };
+    let desired: BTreeSet<&Frontend> =
+        desired.services.values().flat_map(Frontends::keys).collect();
+    let gone = frontends.keys().filter(|frontend| !desired.contains(frontend));
     gone.map(ToString::to_string).collect()
 }
 
@@ -101,24 +102,24 @@ mod tests {
 
     #[test]
     fn loss_compares_services_by_name_and_unnamed_by_address() {
-        let held = listing(&[
+        let actual = listing(&[
             (Some("a"), "10.96.0.1", true),
             (Some("b"), "10.96.0.2", true),
             (None, "10.96.0.3", true),
             (None, "10.96.0.4", true),
         ]);
-        let wanted = listing(&[(Some("a"), "10.96.0.9", true), (Some("c"), "10.96.0.3", true)]);
-        let lost = loss(&held, &wanted);
+        let desired = listing(&[(Some("a"), "10.96.0.9", true), (Some("c"), "10.96.0.3", true)]);
+        let lost = loss(&actual, &desired);
         assert_eq!(lost.services, ["shop/b", "10.96.0.4:80/TCP"]);
         assert!(lost.endpoints.is_empty() && !lost.is_empty());
-        assert!(loss(&Listing::default(), &wanted).is_empty());
-        assert!(loss(&wanted, &wanted).is_empty());
+        assert!(loss(&Listing::default(), &desired).is_empty());
+        assert!(loss(&desired, &desired).is_empty());
     }
 
     #[test]
     fn loss_lists_services_that_lose_all_endpoints() {
-        let held = listing(&[(Some("a"), "10.96.0.1", true), (Some("b"), "10.96.0.2", false)]);
-        let wanted = listing(&[(Some("a"), "10.96.0.1", false), (Some("b"), "10.96.0.2", false)]);
-        assert_eq!(loss(&held, &wanted).endpoints, ["shop/a"]);
+        let actual = listing(&[(Some("a"), "10.96.0.1", true), (Some("b"), "10.96.0.2", false)]);
+        let desired = listing(&[(Some("a"), "10.96.0.1", false), (Some("b"), "10.96.0.2", false)]);
+        assert_eq!(loss(&actual, &desired).endpoints, ["shop/a"]);
     }
 }

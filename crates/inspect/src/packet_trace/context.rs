@@ -14,7 +14,7 @@ pub struct TraceContext {
     /// The name of our table.
     pub table: Option<Name>,
     /// Our table in each family.
-    pub held: BTreeMap<IpFamily, Actual>,
+    pub actual: BTreeMap<IpFamily, Actual>,
     /// The base chains of all tables.
     pub bases: BTreeMap<ChainId, HookPosition>,
     /// Rules of all tables that packets matched, by handle; `None` for deleted rules.
@@ -47,13 +47,13 @@ impl TraceContext {
     /// only, because they depend on the addresses of the node.
     pub fn service_at(&self, header: &PacketHeader) -> Option<&Comment> {
         let keyed = |set: &&Set| set.key == FRONTEND && set.data.is_some();
-        let sets = self.held.get(&header.family())?.sets.values().flatten();
+        let sets = self.actual.get(&header.family())?.sets.values().flatten();
         sets.filter(keyed).find_map(|set| element(set, header)?.comment.as_ref())
     }
 
     /// The element that one of our maps has for a packet.
     pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<TracedElement> {
-        let set = self.held.get(&header.family())?.sets.get(map)?.as_ref()?;
+        let set = self.actual.get(&header.family())?.sets.get(map)?.as_ref()?;
         let element = element(set, header)?;
         let verdict = match &element.data {
             Some(Data::Verdict(verdict)) => Some(verdict.clone()),

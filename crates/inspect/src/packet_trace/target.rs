@@ -28,7 +28,7 @@ pub fn frontends(
     known: &TraceContext,
 ) -> Result<BTreeSet<Frontend>, UnknownService> {
     let (mut found, mut ports) = (BTreeSet::new(), BTreeSet::new());
-    for (family, actual) in &known.held {
+    for (family, actual) in &known.actual {
         for (key, comment) in elements(actual) {
             let Some(frontend) = frontend_of_key(*family, key) else { continue };
             let name = ServicePortName::from_comment(comment, frontend.protocol);

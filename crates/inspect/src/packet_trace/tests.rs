@@ -55,7 +55,7 @@ fn known() -> TraceContext {
         ("node-ports", node_ports),
     ];
     let sets = sets.into_iter().map(|(name, set)| (Name::from(name), Some(set))).collect();
-    let held = Actual { sets, ..Actual::default() };
+    let actual = Actual { sets, ..Actual::default() };
     let base = |hook, is_nat| HookPosition { hook, priority: 0, is_nat };
     let bases = [
         (at("rulegen", "nat-prerouting"), base("prerouting", true)),
@@ -77,7 +77,7 @@ fn known() -> TraceContext {
     });
     TraceContext {
         table: Some(Name::from("rulegen")),
-        held: [(IpFamily::Ipv4, held)].into(),
+        actual: [(IpFamily::Ipv4, actual)].into(),
         bases: bases.into(),
         rules: rules.collect(),
     }

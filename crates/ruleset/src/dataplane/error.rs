@@ -32,7 +32,7 @@ pub enum DataplaneError {
          `nft monitor` shows their process IDs"
     )]
     Busy {
-        /// Number of attempts.
+        /// How often the operation was tried.
         attempts: u32,
     },
     /// Timeout: it is unknown whether the transaction took effect. Reading again may help.

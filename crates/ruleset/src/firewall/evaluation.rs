@@ -1,4 +1,4 @@
-//! Judges a packet against the rules of a base chain.
+//! Evaluates a packet against the rules of a base chain.
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
@@ -13,7 +13,7 @@ use super::rule::{Action, FilterChains, FilterRule, FirewallBaseChain, FirewallC
 /// so what is deeper is unknown.
 const MAX_DEPTH: usize = 64;
 
-/// Number of rules that a judgement names for each effect.
+/// Number of rules that an evaluation names for each effect.
 const NAMED: usize = 3;
 
 /// The number of rules that may still be evaluated. It bounds the time for nested chains, which
@@ -43,7 +43,7 @@ impl Default for Budget {
 
 /// What a base chain does with a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Evaluation {
     /// Whether it may let the packet on.
     pub accepts: bool,
     /// The first rules or policies that may drop or reject the packet.
@@ -98,7 +98,7 @@ pub enum RefusalKind {
     Unknown,
 }
 
-/// The certain part of a judgement.
+/// The certain part of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertainVerdict<'a> {
     /// It lets the packet on.
@@ -111,7 +111,7 @@ pub enum CertainVerdict<'a> {
     Unknown,
 }
 
-impl Judgement {
+impl Evaluation {
     /// What is certain about dropping and rejecting.
     pub fn verdict(&self) -> CertainVerdict<'_> {
         let Some(first) = self.refusals.first() else { return CertainVerdict::Accepts };
@@ -151,16 +151,20 @@ impl Display for Hit {
     }
 }
 
-/// Judges a packet against a base chain. Bits of its mark become unknown if a rule may change them.
-pub fn judge(base: &FirewallBaseChain, packet: &mut PartialPacket, budget: &Budget) -> Judgement {
+/// Evaluates a packet against a base chain. Bits of its mark become unknown if a rule may change them.
+pub fn evaluate(
+    base: &FirewallBaseChain,
+    packet: &mut PartialPacket,
+    budget: &Budget,
+) -> Evaluation {
     walk(base, packet, budget, false)
 }
 
 /// Whether a base chain refuses a packet that matches none of the conditions that depend on
 /// something unknown.
 pub fn refuses_rest(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) -> bool {
-    let judgement = walk(base, &mut packet.clone(), budget, true);
-    matches!(judgement.verdict(), CertainVerdict::Drops(_) | CertainVerdict::Rejects(_))
+    let evaluation = walk(base, &mut packet.clone(), budget, true);
+    matches!(evaluation.verdict(), CertainVerdict::Drops(_) | CertainVerdict::Rejects(_))
 }
 
 fn walk(
@@ -168,23 +172,23 @@ fn walk(
     packet: &mut PartialPacket,
     budget: &Budget,
     skips_unknown: bool,
-) -> Judgement {
-    let Some(chains) = &base.chains else { return Judgement::unknown(&base.chain) };
+) -> Evaluation {
+    let Some(chains) = &base.chains else { return Evaluation::unknown(&base.chain) };
     // A chain of type nat sees packets with a connection only.
     if base.kind == FirewallChainKind::Nat && packet.connection == Connection::Untracked {
-        return Judgement { accepts: true, ..Judgement::default() };
+        return Evaluation { accepts: true, ..Evaluation::default() };
     }
-    let judgement = Judgement::default();
-    let mut walk = Walk { chains, packet, budget, skips_unknown, judgement };
+    let evaluation = Evaluation::default();
+    let mut walk = Walk { chains, packet, budget, skips_unknown, evaluation };
     let comes_out = walk.chain(&base.chain, true, 0);
     if comes_out.is_possible {
         if base.drops_rest {
             walk.refuse(&base.chain, || "policy drop".to_owned(), RefusalKind::Drop);
         } else {
-            walk.judgement.accepts = true;
+            walk.evaluation.accepts = true;
         }
     }
-    walk.judgement
+    walk.evaluation
 }
 
 struct Walk<'a, 'p> {
@@ -193,7 +197,7 @@ struct Walk<'a, 'p> {
     budget: &'p Budget,
     /// Whether conditions that are unknown count as not met.
     skips_unknown: bool,
-    judgement: Judgement,
+    evaluation: Evaluation,
 }
 
 /// Whether a packet comes out of a chain again: at its end, or by a return.
@@ -262,8 +266,8 @@ impl<'a> Walk<'a, '_> {
             self.note_mark(chain, rule, change);
         }
         if rule.untracks {
-            self.judgement.surely_untracks |= is_sure;
-            note(&mut self.judgement.untracks, chain, rule, Effect::Untracks);
+            self.evaluation.surely_untracks |= is_sure;
+            note(&mut self.evaluation.untracks, chain, rule, Effect::Untracks);
         }
     }
 
@@ -279,7 +283,7 @@ impl<'a> Walk<'a, '_> {
         match &rule.action {
             Action::Continue => stays(ComesOut::ALWAYS),
             Action::Accept => {
-                self.judgement.accepts = true;
+                self.evaluation.accepts = true;
                 stays(ComesOut::NEVER)
             }
             Action::Drop => {
@@ -294,12 +298,12 @@ impl<'a> Walk<'a, '_> {
             Action::Jump(to) => stays(self.chain(to, is_sure, depth + 1)),
             Action::Goto(to) => returns(self.chain(to, is_sure, depth + 1)),
             Action::Translate => {
-                self.judgement.accepts = true;
-                note(&mut self.judgement.translates, chain, rule, Effect::Translates);
+                self.evaluation.accepts = true;
+                note(&mut self.evaluation.translates, chain, rule, Effect::Translates);
                 stays(ComesOut::NEVER)
             }
             Action::MayAccept => {
-                self.judgement.accepts = true;
+                self.evaluation.accepts = true;
                 stays(ComesOut::MAYBE)
             }
             Action::Anything(_) => stays(self.anything(chain, || rule.to_string())),
@@ -308,7 +312,7 @@ impl<'a> Walk<'a, '_> {
 
     /// Notes a rule that sets or clears bits of the mark that no noted rule does.
     fn note_mark(&mut self, chain: &Arc<str>, rule: &FilterRule, change: MarkChange) {
-        let marks = &mut self.judgement.marks;
+        let marks = &mut self.evaluation.marks;
         let noted = marks.iter().fold((0, 0), |(set, cleared), hit| match hit.effect {
             Effect::Marks { sets, clears } => (set | sets, cleared | clears),
             _ => (set, cleared),
@@ -324,7 +328,7 @@ impl<'a> Walk<'a, '_> {
     /// alike.
     fn refuse(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String, refusal: RefusalKind) {
         let effect = Effect::Refuses(refusal);
-        let refusals = &mut self.judgement.refusals;
+        let refusals = &mut self.evaluation.refusals;
         let is_new = refusals.iter().all(|hit| hit.effect != effect);
         if is_new || refusals.len() < NAMED {
             refusals.push(Hit { chain: chain.clone(), rule: rule(), effect });
@@ -332,7 +336,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn anything(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String) -> ComesOut {
-        self.judgement.accepts = true;
+        self.evaluation.accepts = true;
         self.packet.mark = PartialMark::UNKNOWN;
         self.refuse(chain, rule, RefusalKind::Unknown);
         ComesOut::MAYBE

@@ -1,12 +1,12 @@
-//! Judgements of chains, most of them written as iptables-save prints them.
+//! Evaluations of chains, most of them written as iptables-save prints them.
 
 use rulegen_net::{IpFamily, Protocol};
 
 use super::*;
 use crate::iptables::{Table, parse};
 
-/// The judgement of a chain of the table filter, unless a line names another table.
-fn judged(lines: &[&str], packet: &PartialPacket) -> Judgement {
+/// The evaluation of a chain of the table filter, unless a line names another table.
+fn evaluated(lines: &[&str], packet: &PartialPacket) -> Evaluation {
     let (table, lines) = match lines.split_first() {
         Some((first, rest)) if first.starts_with('*') => (*first, rest),
         _ => ("*filter", lines),
@@ -16,7 +16,7 @@ fn judged(lines: &[&str], packet: &PartialPacket) -> Judgement {
     assert_eq!(errors, []);
     let bases = of_iptables(&ruleset, "", |_| true);
     let base = bases.first().expect("the chain does nothing");
-    judge(base, &mut packet.clone(), &Budget::default())
+    evaluate(base, &mut packet.clone(), &Budget::default())
 }
 
 /// A packet from a pod to an endpoint, being forwarded.
@@ -42,8 +42,8 @@ fn to_pod() -> PartialPacket {
     }
 }
 
-fn words(judgement: &Judgement) -> String {
-    match judgement.verdict() {
+fn words(evaluation: &Evaluation) -> String {
+    match evaluation.verdict() {
         CertainVerdict::Accepts => "accepts".to_owned(),
         CertainVerdict::Drops(hit) => format!("drops {hit}"),
         CertainVerdict::Rejects(hit) => format!("rejects {hit}"),
@@ -102,15 +102,15 @@ fn firewall_condition_matches_partly_known_packet() {
     ] {
         for (packet, wanted) in [(forwarded(), all_known), (to_pod(), to_some_pod)] {
             let rule = format!("-A FORWARD {condition} -j DROP");
-            let judgement = judged(&[":FORWARD ACCEPT [0:0]", &rule], &packet);
-            let verdict = words(&judgement);
+            let evaluation = evaluated(&[":FORWARD ACCEPT [0:0]", &rule], &packet);
+            let verdict = words(&evaluation);
             assert!(verdict.starts_with(wanted), "{condition}: {verdict}, not {wanted}");
         }
     }
 }
 
 #[test]
-fn firewall_chain_is_judged_through_jumps_returns_and_policies() {
+fn firewall_chain_is_evaluated_through_jumps_returns_and_policies() {
     let chains = [":A - [0:0]", ":B - [0:0]"];
     for (policy, rules, wanted) in [
         ("ACCEPT", &["-A FORWARD -i eth9 -j DROP"][..], "accepts"),
@@ -167,8 +167,8 @@ fn firewall_chain_is_judged_through_jumps_returns_and_policies() {
     ] {
         let first = format!(":FORWARD {policy} [0:0]");
         let lines = [&[first.as_str()], &chains[..], rules].concat();
-        let judgement = judged(&lines, &forwarded());
-        let verdict = words(&judgement);
+        let evaluation = evaluated(&lines, &forwarded());
+        let verdict = words(&evaluation);
         assert!(verdict.starts_with(wanted), "{policy} {rules:?}: {verdict}, not {wanted}");
     }
 }
@@ -198,10 +198,10 @@ fn firewall_notrack_is_certain_only_if_packet_gets_there_in_any_case() {
         (&["-A PREROUTING -m conntrack --ctstate INVALID -j NOTRACK"], true, true),
         (&["-A PREROUTING -m conntrack --ctstate DNAT -j NOTRACK"], false, false),
     ] {
-        let judgement = judged(&[&raw[..], rules].concat(), &before);
-        let found = (!judgement.untracks.is_empty(), judgement.surely_untracks);
-        assert_eq!(found, (untracks, is_sure), "{rules:?}: {judgement:?}");
-        assert_eq!(judgement.verdict(), CertainVerdict::Accepts, "{rules:?}");
+        let evaluation = evaluated(&[&raw[..], rules].concat(), &before);
+        let found = (!evaluation.untracks.is_empty(), evaluation.surely_untracks);
+        assert_eq!(found, (untracks, is_sure), "{rules:?}: {evaluation:?}");
+        assert_eq!(evaluation.verdict(), CertainVerdict::Accepts, "{rules:?}");
     }
 }
 
@@ -210,23 +210,23 @@ fn firewall_nat_chain_translates_tracked_packets_only() {
     let nat = ["*nat", ":PREROUTING ACCEPT [0:0]"];
     let rule = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
     let lines = [&nat[..], &[rule]].concat();
-    assert_eq!(judged(&lines, &forwarded()).translates.len(), 1);
+    assert_eq!(evaluated(&lines, &forwarded()).translates.len(), 1);
     let elsewhere = PartialPacket { destination_port: Some(81), ..forwarded() };
-    assert!(judged(&lines, &elsewhere).has_no_effect());
+    assert!(evaluated(&lines, &elsewhere).has_no_effect());
     let untracked = PartialPacket { connection: Connection::Untracked, ..forwarded() };
-    assert!(judged(&lines, &untracked).has_no_effect());
+    assert!(evaluated(&lines, &untracked).has_no_effect());
 }
 
 #[test]
-fn firewall_judgement_of_nested_and_looping_chains_ends() {
+fn firewall_evaluation_of_nested_and_looping_chains_ends() {
     // Each chain goes to the next one twice.
     let chain = |n: u32| format!(":C{n} - [0:0]\n-A C{n} -j C{}\n-A C{n} -j C{}", n + 1, n + 1);
     let nested: Vec<String> = (0..40).map(chain).collect();
     let start = ":FORWARD ACCEPT [0:0]\n:C40 - [0:0]\n-A FORWARD -j C0\n-A C40 -p tcp -j RETURN";
     let lines: Vec<&str> = [start].into_iter().chain(nested.iter().map(String::as_str)).collect();
-    assert_eq!(judged(&lines, &forwarded()).verdict(), CertainVerdict::Unknown);
+    assert_eq!(evaluated(&lines, &forwarded()).verdict(), CertainVerdict::Unknown);
     let looping = [":FORWARD ACCEPT [0:0]", ":A - [0:0]", "-A FORWARD -j A", "-A A -j A"];
-    assert_eq!(judged(&looping, &forwarded()).verdict(), CertainVerdict::Unknown);
+    assert_eq!(evaluated(&looping, &forwarded()).verdict(), CertainVerdict::Unknown);
 }
 
 #[test]

@@ -187,13 +187,13 @@ impl<'a> Tracer<'a, '_> {
             let step = Step { table: position.table, chain, rule };
             match (rule, self.foreign(position.table, rule)) {
                 (Rule::Known(spec), None) => self.known(spec, &step, state, position),
-                (_, Some(foreign)) => self.judged(&foreign, &step, state, position),
+                (_, Some(foreign)) => self.evaluated(&foreign, &step, state, position),
                 (Rule::Foreign { .. }, None) => vec![(state, None)],
             }
         })
     }
 
-    /// A rule that is judged instead of followed: one that rulegen does not make, also if only its
+    /// A rule that is evaluated instead of followed: one that rulegen does not make, also if only its
     /// target is foreign.
     fn foreign(&self, table: Table, rule: &Rule) -> Option<FilterRule> {
         let is_chain = |name: &ChainName| self.chain(table, name).is_some();
@@ -225,7 +225,7 @@ impl<'a> Tracer<'a, '_> {
 
     /// Runs a rule of another program as far as it is certain. Otherwise it is noted, and the packet
     /// continues.
-    fn judged(
+    fn evaluated(
         &mut self,
         rule: &FilterRule,
         step: &Step<'a>,

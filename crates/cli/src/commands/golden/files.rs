@@ -54,7 +54,7 @@ impl RulesFolder {
     }
 
     /// Files that `rulegen golden` wrote and that are not wanted. Other files do not count.
-    pub(super) fn stale(&self, wanted: &BTreeMap<String, RulesFile>) -> Result<Vec<String>> {
+    pub(super) fn stale(&self, desired: &BTreeMap<String, RulesFile>) -> Result<Vec<String>> {
         let mut stale = Vec::new();
         for configuration in names(&self.0)? {
             let folder = self.0.join(&configuration);
@@ -64,7 +64,7 @@ impl RulesFolder {
             for name in names(&folder)? {
                 let path = format!("{configuration}/{name}");
                 let has_rules = EXTENSIONS.iter().any(|end| name.ends_with(&format!(".{end}")));
-                let is_wanted = wanted.contains_key(&path);
+                let is_wanted = desired.contains_key(&path);
                 if has_rules
                     && !is_wanted
                     && folder.join(&name).is_file()

@@ -41,7 +41,7 @@ fn compare_or_update(args: &GoldenArgs) -> Result<u8> {
 fn check(
     args: &GoldenArgs,
     folder: &RulesFolder,
-    wanted: &BTreeMap<String, RulesFile>,
+    desired: &BTreeMap<String, RulesFile>,
 ) -> Result<u8> {
     let paint = Paint::for_stdout();
     // Nodes often have the same changes.
@@ -53,19 +53,19 @@ fn check(
             None => paths_by_change.push((change, vec![path])),
         }
     };
-    for (path, file) in wanted {
+    for (path, file) in desired {
         let stored = folder.read(path)?;
         if stored.as_deref() != Some(&file.text) {
             add(path, compare::describe(stored.as_deref(), file, paint));
         }
     }
-    for path in folder.stale(wanted)? {
+    for path in folder.stale(desired)? {
         add(&path, "no node, mode or configuration needs this file\n".to_owned());
     }
     let count: usize = paths_by_change.iter().map(|(_, paths)| paths.len()).sum();
     if count == 0 {
-        let are = if wanted.len() == 1 { "is" } else { "are" };
-        print(&format!("{} {are} up to date\n", counted(wanted.len(), "file")))?;
+        let are = if desired.len() == 1 { "is" } else { "are" };
+        print(&format!("{} {are} up to date\n", counted(desired.len(), "file")))?;
         return Ok(0);
     }
     let mut out = String::new();
@@ -82,8 +82,8 @@ fn check(
     Ok(1)
 }
 
-fn update(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<u8> {
-    let foreign: Vec<String> = wanted
+fn update(folder: &RulesFolder, desired: &BTreeMap<String, RulesFile>) -> Result<u8> {
+    let foreign: Vec<String> = desired
         .keys()
         .filter(|path| folder.is_foreign(path))
         .map(|path| folder.shown(path))
@@ -95,17 +95,17 @@ fn update(folder: &RulesFolder, wanted: &BTreeMap<String, RulesFile>) -> Result<
         );
     }
     let mut written = 0;
-    for (path, file) in wanted {
+    for (path, file) in desired {
         if folder.read(path)?.as_deref() != Some(&file.text) {
             folder.write(path, &file.text)?;
             written += 1;
         }
     }
-    let stale = folder.stale(wanted)?;
+    let stale = folder.stale(desired)?;
     for path in &stale {
         folder.remove(path)?;
     }
-    let unchanged = wanted.len() - written;
+    let unchanged = desired.len() - written;
     let written = counted(written, "file");
     say(&format!("{written} written, {unchanged} unchanged, {} removed", stale.len()));
     Ok(0)

@@ -34,7 +34,7 @@ impl RulesetCache {
         let (read, took) = (Instant::now(), Duration::ZERO);
         let mut cache = Self { kernel, table: table.clone(), known, generation, read, took };
         cache.read()?;
-        if cache.known.held.is_empty() {
+        if cache.known.actual.is_empty() {
             bail!(
                 "no nftables table {table} in this network namespace. Tracing needs nftables mode. In \
                  iptables mode, use `rulegen explain`, or with iptables-nft `xtables-monitor --trace` \
@@ -96,10 +96,10 @@ impl RulesetCache {
         let begun = Instant::now();
         let read = self.kernel.read(&families.map(|family| (family, &self.table)));
         (self.read, self.took) = (Instant::now(), begun.elapsed());
-        let (generation, held) = read?;
+        let (generation, actual) = read?;
         self.generation = generation;
-        let held = families.into_iter().zip(held);
-        self.known.held = held.filter_map(|(family, held)| Some((family, held?))).collect();
+        let actual = families.into_iter().zip(actual);
+        self.known.actual = actual.filter_map(|(family, actual)| Some((family, actual?))).collect();
         self.known.rules.clear();
         self.known.bases.clear();
         Ok(())

@@ -1,4 +1,4 @@
-//! Base chains of other tables with their rules, as far as they can be judged
+//! Base chains of other tables with their rules, as far as they can be evaluated
 //! ([`rulegen_ruleset::firewall`]).
 //!
 //! Rules are decoded from the attributes of the messages, because rules of other programs may have
