@@ -85,8 +85,8 @@ impl Explanation {
         }
     }
 
-    /// If no Node has the name of the node, explains by that why a packet was dropped for want of an
-    /// endpoint on this node, or came to an address that is not this node's.
+    /// If no Node has this node's name, makes that the reason of two remarks: the packet was dropped
+    /// because no endpoint is on this node, and the destination is not an address of this node.
     pub(super) fn at_misnamed_node(&mut self, name: &NodeName) {
         for remark in &mut self.remarks {
             match (&mut remark.reason, name) {

@@ -623,7 +623,8 @@ impl<'a> HostPath<'a> {
         self.markers.extend(hits.map(|hit| (base, hit)));
     }
 
-    /// The rules of Services masquerade a packet by its mark, whoever set it, and clear it.
+    /// The rules of Services masquerade a packet by its mark, even if another program set the mark, and
+    /// clear it.
     fn masquerade(&mut self) {
         let bits = self.host.masquerade_mark;
         let effect = match self.masquerades {
